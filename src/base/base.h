@@ -1,0 +1,356 @@
+/*
+ * base.h - what every module stands on: errors, assertions, allocation, clock, log, counters,
+ * addresses, buffers and slices, the SPSC ring, maps, the wire reader and writer.
+ *
+ * Nothing here knows a socket or a protocol. All headers of the tree may include this one, and only
+ * this one.
+ */
+#ifndef PH_BASE_H
+#define PH_BASE_H
+
+#include <pronghorn.h>
+
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* --- Assertions, allocation, time
+ * -------------------------------------------------------------------------- */
+
+/* For our own bugs, never for what a peer did. Kept in release builds. */
+#define PH_ASSERT(cond) ((cond) ? (void)0 : ph_assert_failed(#cond, __FILE__, __LINE__))
+_Noreturn void ph_assert_failed(const char *cond, const char *file, int line);
+
+#define PH_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define PH_COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
+#define PH_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define PH_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+#define PH_MSEC UINT64_C(1000000) /* times are nanoseconds */
+#define PH_SEC UINT64_C(1000000000)
+#define PH_NEVER UINT64_MAX
+
+/* Small internal allocations never fail: these abort. Sizes that a peer chooses go through a limit
+ * first. */
+void *ph_alloc(size_t size); /* zeroed */
+void *ph_realloc(void *p, size_t size);
+char *ph_strdup(const char *s);
+char *ph_strndup(const char *s, size_t n); /* NUL-terminated copy of n bytes */
+void ph_free(void *p);
+
+uint64_t ph_clock_now(void); /* CLOCK_MONOTONIC, ns; only core/iothread.c and tools call it */
+void ph_random(void *out, size_t n); /* cryptographic; aborts when the system has none */
+
+/* Payload copies go through here so that they can be counted. */
+void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
+
+/* --- Live objects (the only mutable globals of the core)
+ * --------------------------------------------------- */
+
+#define PH_LIVE_LIST(X)                                                                            \
+    X(BUF, "buf")                                                                                  \
+    X(CHAN, "chan")                                                                                \
+    X(SERVER, "server")                                                                            \
+    X(TLS_CRED, "tls_cred")                                                                        \
+    X(TLS_SESSION, "tls_session")                                                                  \
+    X(TCP_CONN, "tcp_conn")                                                                        \
+    X(QUIC_CONN, "quic_conn")                                                                      \
+    X(QUIC_STREAM, "quic_stream")                                                                  \
+    X(EXCHANGE, "exchange")                                                                        \
+    X(H1_CONN, "h1_conn")                                                                          \
+    X(H3_CONN, "h3_conn")                                                                          \
+    X(H3_STREAM, "h3_stream")                                                                      \
+    X(WT_SESSION, "wt_session")                                                                    \
+    X(WT_STREAM, "wt_stream")
+enum ph_live {
+#define PH_LIVE_ENUM(id, text) PH_LIVE_##id,
+    PH_LIVE_LIST(PH_LIVE_ENUM)
+#undef PH_LIVE_ENUM
+        PH_LIVE_COUNT
+};
+void ph_live_add(enum ph_live kind, int delta);
+int64_t ph_live_get(enum ph_live kind);
+
+/* --- Counters and budgets
+ * ---------------------------------------------------------------------------------- */
+
+/* One writer (the I/O thread), any reader. */
+#define ph_count_add(stats, field, n)                                                              \
+    __atomic_store_n(&(stats)->field,                                                              \
+                     __atomic_load_n(&(stats)->field, __ATOMIC_RELAXED) + (uint64_t)(n),           \
+                     __ATOMIC_RELAXED)
+#define ph_count(stats, field) ph_count_add(stats, field, 1)
+
+/* Token bucket: `burst` tokens at most, refilled with `rate` tokens a second. */
+struct ph_bucket {
+    uint64_t burst, rate;
+    uint64_t milli_tokens; /* thousandths of a token */
+    uint64_t last;         /* ns */
+};
+void ph_bucket_init(struct ph_bucket *bucket, uint64_t burst, uint64_t rate, uint64_t now);
+bool ph_bucket_take(struct ph_bucket *bucket, uint64_t tokens,
+                    uint64_t now); /* false: not enough, none taken */
+
+/* --- Log and thread environment
+ * ---------------------------------------------------------------------------- */
+
+/* What the current thread offers to code that has no server at hand. Set once by the I/O thread;
+ * other threads have none (log lines then go to stderr from PH_LOG_WARNING up, and wrapped buffers
+ * are released in place). */
+struct ph_buf_home;
+struct ph_thread {
+    void (*log)(void *self, enum ph_log_level level, const char *line, size_t n);
+    void *self;
+    enum ph_log_level level; /* lines below are not formatted */
+    struct ph_buf_home *home;
+};
+void ph_thread_set(
+    const struct ph_thread *env); /* borrow until ph_thread_set(NULL) on the same thread */
+
+/* "noun: event key=value"; no payload; peer text only through ph_escape(). */
+void ph_log(enum ph_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same under a budget of one line a second per bucket, for lines that peers cause. */
+void ph_log_limited(struct ph_bucket *bucket, uint64_t now, enum ph_log_level level,
+                    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Writes at most `cap`-1 bytes of printable text for `n` bytes from a peer: others become \xNN.
+ * Returns `out`. */
+const char *ph_escape(char *out, size_t cap, const void *data, size_t n);
+
+/* A place for one error sentence. */
+struct ph_err {
+    char text[512];
+};
+/* Formats and returns `code`. `err` may be NULL. */
+int ph_fail(struct ph_err *err, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* --- Intrusive doubly linked list
+ * -------------------------------------------------------------------------- */
+
+struct ph_link {
+    struct ph_link *prev, *next;
+};
+static inline void ph_list_init(struct ph_link *head)
+{
+    head->prev = head->next = head;
+}
+static inline bool ph_list_is_empty(const struct ph_link *head)
+{
+    return head->next == head;
+}
+static inline bool ph_link_is_on(const struct ph_link *link)
+{
+    return link->next != NULL && link->next != link;
+}
+static inline void ph_list_append(struct ph_link *head, struct ph_link *link)
+{
+    link->prev = head->prev;
+    link->next = head;
+    head->prev->next = link;
+    head->prev = link;
+}
+/* Harmless on a link that is on no list (zeroed). */
+static inline void ph_list_remove(struct ph_link *link)
+{
+    if (link->next == NULL)
+        return;
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    link->prev = link->next = NULL;
+}
+/* First link, taken off; NULL when empty. */
+static inline struct ph_link *ph_list_take(struct ph_link *head)
+{
+    struct ph_link *link = head->next;
+    if (link == head)
+        return NULL;
+    ph_list_remove(link);
+    return link;
+}
+
+/* --- Addresses and paths
+ * ----------------------------------------------------------------------------------- */
+
+struct ph_addr {
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } u;
+    socklen_t len; /* 0: unset */
+};
+bool ph_addr_equal(const struct ph_addr *a, const struct ph_addr *b);
+uint16_t ph_addr_port(const struct ph_addr *addr);
+void ph_addr_set_port(struct ph_addr *addr, uint16_t port);
+/* "127.0.0.1:80", "[::1]:80"; IPv4-mapped addresses are shown as IPv4. Returns `out`. */
+const char *ph_addr_text(const struct ph_addr *addr, char *out, size_t cap);
+/* Host part alone: "127.0.0.1", "::1". */
+const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap);
+/* Numeric "a.b.c.d" or v6 without brackets. PH_E_INVAL otherwise. */
+int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port);
+
+struct ph_path {
+    struct ph_addr local, remote;
+    void *sock; /* which socket: opaque to protocol modules, compared by pointer */
+};
+
+/* --- Buffers and slices
+ * ------------------------------------------------------------------------------------ */
+
+struct ph_buf {
+    atomic_uint refs;
+    uint32_t cap, len;
+    uint8_t *data;
+    ph_buf_release_fn release; /* NULL: `data` is inline */
+    void *ctx;
+    struct ph_buf *next; /* link of a home list */
+};
+
+/* Wrapped buffers whose last reference fell on the I/O thread, on their way back to the consumer.
+ * (I/O thread only) */
+struct ph_buf_home {
+    struct ph_buf *head, *tail;
+    size_t count;
+};
+/* Calls the release function of each buffer of a chain (linked by `next`) and frees it. Consumer
+ * thread. */
+void ph_buf_release_chain(struct ph_buf *chain);
+
+/* Some bytes. With a buf it holds one reference; without it the bytes are borrowed. */
+struct ph_slice {
+    struct ph_buf *buf;
+    const uint8_t *p;
+    size_t n;
+};
+static inline struct ph_slice ph_slice_of(struct ph_buf *buf) /* takes the reference */
+{
+    return (struct ph_slice){.buf = buf, .p = buf->data, .n = buf->len};
+}
+
+/* FIFO of slices with a cursor: [head .. cursor) was sent and waits for its acknowledgement,
+ * [cursor .. end) waits to be sent. Users without acknowledgements advance and drop together. */
+struct ph_sliceq {
+    struct ph_slice *ring; /* power-of-two capacity */
+    uint32_t cap, head, count;
+    size_t head_off; /* bytes of the head slice already dropped */
+    uint32_t cur;    /* index from head of the slice under the cursor */
+    size_t cur_off;  /* bytes of that slice already sent */
+    size_t bytes;    /* all bytes held: sent and unsent */
+    size_t unsent;   /* bytes from the cursor to the end */
+};
+void ph_sliceq_init(struct ph_sliceq *q);
+void ph_sliceq_fini(struct ph_sliceq *q); /* drops every reference */
+void ph_sliceq_push(struct ph_sliceq *q,
+                    struct ph_slice slice); /* takes its reference; empty slices are dropped */
+void ph_sliceq_push_copy(struct ph_sliceq *q, const void *data, size_t n);
+size_t ph_sliceq_gather(const struct ph_sliceq *q, struct iovec *iov, size_t max,
+                        size_t max_bytes);             /* from the cursor */
+void ph_sliceq_advance(struct ph_sliceq *q, size_t n); /* moves the cursor; n <= unsent */
+void ph_sliceq_drop(struct ph_sliceq *q,
+                    size_t n); /* drops sent bytes from the head; n <= bytes-unsent */
+void ph_sliceq_drop_unsent(struct ph_sliceq *q); /* forgets what was not sent */
+
+/* --- Ring and bell
+ * ----------------------------------------------------------------------------------------- */
+
+/* One message across the threads. */
+struct ph_msg {
+    uint16_t kind, flags;
+    uint32_t n;
+    void *chan;
+    struct ph_slice s;
+    uint64_t a, b, c;
+};
+_Static_assert(sizeof(struct ph_msg) == 64, "one cache line");
+
+/* Bounded single-producer single-consumer ring. The consumer sleeps on an eventfd which the
+ * producer writes only when the consumer said that it sleeps: at most one system call per sleep. */
+struct ph_ring {
+    _Alignas(64) atomic_uint head; /* written by the consumer */
+    _Alignas(64) atomic_uint tail; /* written by the producer */
+    _Alignas(64) atomic_uint sleeping;
+    _Alignas(64) uint32_t mask;
+    uint32_t tail_local;  /* producer: published with ph_ring_publish() */
+    uint32_t head_cached; /* producer */
+    uint32_t tail_cached; /* consumer */
+    struct ph_msg *slots;
+    int bell; /* eventfd, nonblocking */
+};
+int ph_ring_init(struct ph_ring *ring, uint32_t slots); /* power of two; PH_E_IO */
+void ph_ring_fini(struct ph_ring *ring);
+/* Producer. Puts a message in; false when full. Invisible until published. */
+bool ph_ring_push(struct ph_ring *ring, const struct ph_msg *msg);
+uint32_t ph_ring_room(struct ph_ring *ring); /* free slots, at least that many */
+/* Producer. Makes pushed messages visible and rings the bell if the consumer sleeps; true when it
+ * rang. */
+bool ph_ring_publish(struct ph_ring *ring);
+void ph_ring_wake(struct ph_ring *ring); /* rings in any case; any thread */
+/* Consumer. false when empty. */
+bool ph_ring_pop(struct ph_ring *ring, struct ph_msg *msg);
+/* Consumer. Declares sleep; false when messages came meanwhile (then not asleep). */
+bool ph_ring_sleep(struct ph_ring *ring);
+void ph_ring_awake(struct ph_ring *ring); /* consumer, after waking: takes the bell down */
+
+/* --- Maps --- */
+
+uint64_t ph_siphash(const uint8_t key[16], const void *data, size_t n); /* SipHash-2-4 */
+
+/* Open addressing u64 -> pointer. */
+struct ph_map {
+    struct ph_map_slot *slots;
+    size_t cap, count, used;
+};
+void ph_map_init(struct ph_map *map);
+void ph_map_fini(struct ph_map *map);
+void *ph_map_get(const struct ph_map *map, uint64_t key);
+void ph_map_put(struct ph_map *map, uint64_t key, void *value); /* replaces; value not NULL */
+void *ph_map_del(struct ph_map *map, uint64_t key);             /* the value removed, or NULL */
+/* Walks all entries: start with *pos = 0, ends with false. Deleting the entry just returned is
+ * allowed. */
+bool ph_map_next(const struct ph_map *map, size_t *pos, uint64_t *key, void **value);
+
+/* Connection id (0 to 20 bytes) -> pointer; keyed hash, so that peers cannot choose colliding ids.
+ */
+struct ph_cidmap {
+    struct ph_cid_slot *slots;
+    size_t cap, count, used;
+    uint8_t key[16];
+};
+void ph_cidmap_init(struct ph_cidmap *map); /* draws a random key */
+void ph_cidmap_fini(struct ph_cidmap *map);
+void *ph_cidmap_get(const struct ph_cidmap *map, const void *cid, size_t n);
+void ph_cidmap_put(struct ph_cidmap *map, const void *cid, size_t n, void *value);
+void *ph_cidmap_del(struct ph_cidmap *map, const void *cid, size_t n);
+
+/* --- Wire format
+ * ------------------------------------------------------------------------------------------- */
+
+#define PH_VARINT_MAX ((UINT64_C(1) << 62) - 1)
+size_t ph_varint_len(uint64_t v);               /* 1, 2, 4 or 8 */
+uint8_t *ph_varint_put(uint8_t *p, uint64_t v); /* shortest form; returns the end */
+size_t ph_varint_get(const uint8_t *p, size_t n,
+                     uint64_t *v);           /* bytes used, 0 when more are needed */
+uint8_t *ph_u16_put(uint8_t *p, uint16_t v); /* big-endian */
+uint8_t *ph_u32_put(uint8_t *p, uint32_t v);
+uint16_t ph_u16_get(const uint8_t *p);
+uint32_t ph_u32_get(const uint8_t *p);
+
+/* A varint that arrives in pieces. Zero is its initial state. */
+struct ph_varint_reader {
+    uint64_t value;
+    uint8_t left; /* bytes still missing; meaningful once started */
+    bool started;
+};
+/* Takes bytes from [*p, end). true: `value` is complete and the reader is ready for the next. */
+bool ph_varint_feed(struct ph_varint_reader *reader, const uint8_t **p, const uint8_t *end);
+
+/* true when [p, p+n) is valid UTF-8 (no surrogates, no overlong forms). */
+bool ph_utf8_is_valid(const uint8_t *p, size_t n);
+/* Largest k <= max so that the first k of n bytes end on a character boundary. */
+size_t ph_utf8_cut(const uint8_t *p, size_t n, size_t max);
+
+#endif

@@ -1,0 +1,261 @@
+/*
+ * h3.h - HTTP/3 (RFC 9114) with extended CONNECT (RFC 9220) and HTTP datagrams (RFC 9297) over
+ * ph_quic, QPACK with no dynamic table.
+ *
+ * One ph_h3 per endpoint holds configuration and the sinks; one ph_h3_conn per QUIC connection; one
+ * ph_h3_stream per stream it owns. A request stream carries one ph_exchange. An extension
+ * (WebTransport) may claim streams by their first bytes, request streams by their head, and
+ * datagrams by their request stream. Both roles: the client side serves simulation, tests and
+ * tools. I/O thread.
+ */
+#ifndef PH_H3_H
+#define PH_H3_H
+
+#include "../base/base.h"
+
+struct ph_quic_conn;
+struct ph_quic_stream;
+struct ph_quic_sink;
+struct ph_exchange;
+struct ph_exchange_sink;
+struct ph_fields;
+struct ph_head;
+struct ph_h3;
+struct ph_h3_conn;
+struct ph_h3_request;
+
+/* --- Settings
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The peer's SETTINGS; absent ones have their default. */
+struct ph_h3_settings {
+    uint64_t qpack_max_table_capacity, max_field_section_size, qpack_blocked_streams;
+    bool enable_connect_protocol; /* 0x08 */
+    bool h3_datagram;             /* 0x33, or 0xffd277 */
+    uint64_t wt_draft02;          /* 0x2b603742 ENABLE_WEBTRANSPORT */
+    uint64_t wt_draft07;          /* 0xc671706a WEBTRANSPORT_MAX_SESSIONS */
+    uint64_t wt_draft13;          /* 0x14e9cd29 WT_MAX_SESSIONS */
+    uint64_t wt_draft15;          /* 0x2c7cf000 WT_ENABLED */
+    uint64_t wt_max_data, wt_max_streams_uni, wt_max_streams_bidi; /* 0x2b61, 0x2b64, 0x2b65 */
+};
+/* Writes the SETTINGS payload we send (without frame header): the union that every known client
+ * accepts. `out` has room for 128 bytes; returns the length. The one place that decides it. */
+size_t ph_h3_settings_write(uint8_t *out, bool is_client, bool webtransport);
+/* Parses a whole payload. 0, PH_E_PROTO: *code is the connection error (H3_SETTINGS_ERROR). */
+int ph_h3_settings_parse(struct ph_h3_settings *settings, const uint8_t *p, size_t n,
+                         uint64_t *code);
+
+/* --- Frames --- */
+
+enum {
+    PH_H3_DATA = 0x00,
+    PH_H3_HEADERS = 0x01,
+    PH_H3_CANCEL_PUSH = 0x03,
+    PH_H3_SETTINGS = 0x04,
+    PH_H3_PUSH_PROMISE = 0x05,
+    PH_H3_GOAWAY = 0x07,
+    PH_H3_MAX_PUSH_ID = 0x0d,
+    PH_H3_PRIORITY_UPDATE = 0xf0700,
+    PH_H3_PRIORITY_UPDATE_PUSH = 0xf0701
+};
+enum {
+    PH_H3_STREAM_CONTROL = 0x00,
+    PH_H3_STREAM_PUSH = 0x01,
+    PH_H3_STREAM_QPACK_ENCODER = 0x02,
+    PH_H3_STREAM_QPACK_DECODER = 0x03
+};
+enum { /* RFC 9114 8.1, RFC 9204 6, RFC 9297 5.2 */
+       PH_H3_DATAGRAM_ERROR = 0x33,
+       PH_H3_NO_ERROR = 0x100,
+       PH_H3_GENERAL_PROTOCOL_ERROR = 0x101,
+       PH_H3_INTERNAL_ERROR = 0x102,
+       PH_H3_STREAM_CREATION_ERROR = 0x103,
+       PH_H3_CLOSED_CRITICAL_STREAM = 0x104,
+       PH_H3_FRAME_UNEXPECTED = 0x105,
+       PH_H3_FRAME_ERROR = 0x106,
+       PH_H3_EXCESSIVE_LOAD = 0x107,
+       PH_H3_ID_ERROR = 0x108,
+       PH_H3_SETTINGS_ERROR = 0x109,
+       PH_H3_MISSING_SETTINGS = 0x10a,
+       PH_H3_REQUEST_REJECTED = 0x10b,
+       PH_H3_REQUEST_CANCELLED = 0x10c,
+       PH_H3_REQUEST_INCOMPLETE = 0x10d,
+       PH_H3_MESSAGE_ERROR = 0x10e,
+       PH_H3_CONNECT_ERROR = 0x10f,
+       PH_H3_VERSION_FALLBACK = 0x110,
+       PH_QPACK_DECOMPRESSION_FAILED = 0x200,
+       PH_QPACK_ENCODER_STREAM_ERROR = 0x201,
+       PH_QPACK_DECODER_STREAM_ERROR = 0x202
+};
+
+/* Resumable reader of frame headers: type, length, then payload passes through. Zero is its initial
+ * state. */
+struct ph_h3_frame_reader {
+    struct ph_varint_reader varint;
+    enum { PH_H3_AT_TYPE, PH_H3_AT_LENGTH, PH_H3_AT_PAYLOAD } state;
+    uint64_t type, length, left;
+};
+/* Advances over [*p, end). true: `*payload`/`*n` is a piece of the current frame's payload (n may
+ * be 0 for an empty frame, delivered once); reader->left says how much follows. false: input is
+ * used up. */
+bool ph_h3_frame_next(struct ph_h3_frame_reader *reader, const uint8_t **p, const uint8_t *end,
+                      const uint8_t **payload, size_t *n);
+bool ph_h3_frame_is_between(
+    const struct ph_h3_frame_reader *reader); /* at a frame boundary: FIN is allowed here */
+uint8_t *ph_h3_frame_put(uint8_t *p, uint64_t type, uint64_t length); /* header; at most 16 bytes */
+
+/* --- QPACK (qpack.c), static table and literals only
+ * ------------------------------------------------------- */
+
+struct ph_http_limits;
+struct ph_head_builder;
+struct ph_qpack; /* encoder and decoder of one connection */
+struct ph_qpack *ph_qpack_new(void);
+void ph_qpack_free(struct ph_qpack *qpack);
+/* Decodes one whole field section into the builder (which validates and limits). 0, PH_E_MALFORMED
+ * or PH_E_LIMIT from the builder (the section is decoded no further), PH_E_PROTO:
+ * QPACK_DECOMPRESSION_FAILED. */
+int ph_qpack_decode(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, size_t n,
+                    struct ph_head_builder *builder);
+/* Encodes fields (pseudo-header fields first) into a new buffer that begins with a HEADERS frame
+ * header. Caller owns. */
+struct ph_buf *ph_qpack_encode(struct ph_qpack *qpack, uint64_t stream_id,
+                               const struct ph_field *fields, size_t n);
+/* Bytes on the peer's encoder or decoder stream; with no table of ours only what needs none is
+ * legal. 0 or PH_E_PROTO with *code. */
+int ph_qpack_encoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
+int ph_qpack_decoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
+
+/* --- Extension hooks
+ * --------------------------------------------------------------------------------------- */
+
+/* A stream claimed by an extension; embed it. h3 routes its QUIC events here. */
+struct ph_h3_claim {
+    const struct ph_h3_claim_ops *ops;
+};
+struct ph_h3_claim_ops {
+    void (*on_data)(struct ph_h3_claim *claim, const uint8_t *data, size_t n, bool fin);
+    void (*on_reset)(struct ph_h3_claim *claim, uint64_t code, uint64_t final_size);
+    void (*on_stop)(struct ph_h3_claim *claim, uint64_t code);
+    void (*on_acked)(struct ph_h3_claim *claim, size_t n);
+    void (*on_closed)(struct ph_h3_claim *claim); /* pointer of the QUIC stream dies */
+};
+
+struct ph_h3_ext {
+    void *self;
+    /* Connection data of the extension; ph_h3_conn_ext() returns it. Called when the connection
+     * starts and ends. */
+    void *(*on_conn)(void *self, struct ph_h3_conn *conn);
+    void (*on_settings)(void *self, struct ph_h3_conn *conn); /* the peer's SETTINGS are known */
+    void (*on_goaway)(void *self, struct ph_h3_conn *conn);   /* received */
+    void (*on_conn_closed)(
+        void *self, struct ph_h3_conn *conn); /* before its streams and requests are torn down */
+    void (*on_streams_available)(void *self, struct ph_h3_conn *conn, bool bidi);
+    /* A peer stream that begins with 0x54 (uni) or 0x41 (bidi): the type varint (`type_len` bytes)
+     * was taken off. Return a claim (its on_data follows with what comes next) or NULL: h3 refuses
+     * the stream. */
+    struct ph_h3_claim *(*on_stream)(void *self, struct ph_h3_conn *conn,
+                                     struct ph_quic_stream *stream, uint64_t type);
+    /* A valid extended CONNECT with a :protocol. true: the extension owns the request stream now
+     * (see ph_h3_request_*); false: h3 answers 501. The head stays valid until on_request_closed.
+     */
+    bool (*on_connect)(void *self, struct ph_h3_conn *conn, struct ph_h3_request *request,
+                       const struct ph_head *head);
+    void (*on_request_data)(void *self, struct ph_h3_request *request, const uint8_t *data,
+                            size_t n);                                 /* DATA payload */
+    void (*on_request_end)(void *self, struct ph_h3_request *request); /* FIN */
+    void (*on_request_stop)(void *self, struct ph_h3_request *request, uint64_t code);
+    /* Last: reset by the peer (code), malformed, connection gone, or both directions finished (code
+     * H3_NO_ERROR). */
+    void (*on_request_closed)(void *self, struct ph_h3_request *request, uint64_t code,
+                              bool by_reset);
+    /* HTTP datagram for request stream `stream_id` (quarter id times 4); no request of that id may
+     * exist. */
+    void (*on_datagram)(void *self, struct ph_h3_conn *conn, uint64_t stream_id,
+                        const uint8_t *data, size_t n);
+    /* Client role: the response head to ph_h3_connect(). */
+    void (*on_response)(void *self, struct ph_h3_request *request, const struct ph_head *head);
+};
+
+/* Requests owned by an extension. */
+void ph_h3_request_set_user(struct ph_h3_request *request, void *user);
+void *ph_h3_request_user(const struct ph_h3_request *request);
+uint64_t ph_h3_request_id(const struct ph_h3_request *request);
+struct ph_h3_conn *ph_h3_request_conn(const struct ph_h3_request *request);
+const struct ph_head *ph_h3_request_head(const struct ph_h3_request *request);
+int ph_h3_request_respond(struct ph_h3_request *request, int status, const struct ph_field *fields,
+                          size_t n, bool fin);
+int ph_h3_request_data(struct ph_h3_request *request, const uint8_t *data, size_t n,
+                       bool fin); /* one DATA frame */
+void ph_h3_request_consume(struct ph_h3_request *request, size_t n);
+void ph_h3_request_reset(struct ph_h3_request *request,
+                         uint64_t code); /* RESET_STREAM and STOP_SENDING */
+void ph_h3_request_stop(struct ph_h3_request *request, uint64_t code); /* STOP_SENDING alone */
+/* Gives a CONNECT that the extension refuses to the exchange sink instead (body of a rejection,
+ * full response). The extension gets no further event of it; the exchange's on_request is called
+ * before this returns. */
+struct ph_exchange *ph_h3_request_to_exchange(struct ph_h3_request *request);
+
+/* --- Connection
+ * -------------------------------------------------------------------------------------------- */
+
+struct ph_h3_config {
+    size_t head_bytes, head_fields, target_bytes; /* ph_http_limits */
+    size_t head_encoded;                   /* bytes of a HEADERS payload held while incomplete */
+    uint64_t max_body;                     /* 0: none */
+    uint64_t header_timeout, body_timeout; /* ns */
+    uint64_t cancel_burst, cancel_rate;
+    bool webtransport; /* advertise it */
+};
+void ph_h3_config_default(struct ph_h3_config *config);
+
+/* `sink` gets ordinary requests, `ext` may be NULL; all are copied, `stats` borrowed. */
+struct ph_h3 *ph_h3_new(const struct ph_h3_config *config, const struct ph_exchange_sink *sink,
+                        const struct ph_h3_ext *ext, struct ph_stats *stats);
+void ph_h3_free(struct ph_h3 *h3);
+/* The table to give to ph_quic_endpoint_new(). */
+void ph_h3_quic_sink(struct ph_h3 *h3, struct ph_quic_sink *out);
+/* Sends GOAWAY on every connection (first the largest id, after an RTT the real one) and refuses
+ * new requests with H3_REQUEST_REJECTED; connections without requests or extension work are closed
+ * with H3_NO_ERROR. */
+void ph_h3_drain(struct ph_h3 *h3, uint64_t now);
+/* Timeouts of heads and bodies, GOAWAY's second step, connections that drained. */
+void ph_h3_expire(struct ph_h3 *h3, uint64_t now);
+uint64_t ph_h3_next(const struct ph_h3 *h3); /* when to call expire; PH_NEVER */
+
+void *ph_h3_conn_ext(const struct ph_h3_conn *conn);
+struct ph_quic_conn *ph_h3_conn_quic(const struct ph_h3_conn *conn);
+const struct ph_h3_settings *
+ph_h3_conn_settings(const struct ph_h3_conn *conn); /* NULL before they arrived */
+struct ph_h3_request *ph_h3_conn_request(const struct ph_h3_conn *conn,
+                                         uint64_t stream_id); /* NULL: none alive */
+bool ph_h3_conn_is_draining(const struct ph_h3_conn *conn);   /* GOAWAY sent */
+/* The extension's sessions keep a draining connection alive. */
+void ph_h3_conn_hold(struct ph_h3_conn *conn, int delta);
+void ph_h3_conn_error(struct ph_h3_conn *conn, uint64_t code,
+                      const char *reason); /* closes the connection */
+
+/* --- Client role
+ * ------------------------------------------------------------------------------------------- */
+
+/* Responses of plain client requests. */
+struct ph_h3_client_sink {
+    void *self;
+    void (*on_settings)(void *self, struct ph_h3_conn *conn);
+    void (*on_response)(void *self, struct ph_h3_request *request, const struct ph_head *head);
+    void (*on_body)(void *self, struct ph_h3_request *request, const uint8_t *data, size_t n);
+    void (*on_trailers)(void *self, struct ph_h3_request *request, const struct ph_fields *fields);
+    void (*on_end)(void *self, struct ph_h3_request *request);
+    void (*on_closed)(void *self, struct ph_h3_request *request, uint64_t code);
+    void (*on_conn_closed)(void *self, struct ph_h3_conn *conn);
+};
+void ph_h3_set_client_sink(struct ph_h3 *h3, const struct ph_h3_client_sink *sink); /* copied */
+/* Sends a request; fields begin with the pseudo-header fields. */
+int ph_h3_request(struct ph_h3_conn *conn, struct ph_h3_request **out,
+                  const struct ph_field *fields, size_t n, bool fin);
+/* Sends an extended CONNECT owned by the extension. */
+int ph_h3_connect(struct ph_h3_conn *conn, struct ph_h3_request **out,
+                  const struct ph_field *fields, size_t n);
+struct ph_h3_conn *ph_h3_conn_of(const struct ph_quic_conn *quic);
+
+#endif

@@ -1,0 +1,192 @@
+/*
+ * http.h - what HTTP/1.1 and HTTP/3 share: fields, heads, the exchange; and the HTTP/1.1 engine.
+ *
+ * An exchange is one request with its response. An engine (h1, h3) creates it when a head is
+ * complete and valid; the sink (core/bridge.c) gets its events and answers through the functions
+ * below. I/O thread.
+ */
+#ifndef PH_HTTP_H
+#define PH_HTTP_H
+
+#include "../base/base.h"
+
+/* --- Fields --- */
+
+struct ph_http_limits {
+    size_t head_bytes; /* decoded, name + value + 32 a field (RFC 9114 4.2.2) */
+    size_t head_fields;
+    size_t target_bytes;
+};
+
+/* Name/value pairs in one arena. Pointers in `list` are stable only after ph_fields_seal(). Zero is
+ * an empty set. */
+struct ph_fields {
+    char *arena;
+    size_t arena_len, arena_cap;
+    struct ph_field *list;
+    size_t count, cap;
+    size_t cost; /* name + value + 32 each */
+};
+void ph_fields_fini(struct ph_fields *fields);
+/* Appends a copy. PH_E_LIMIT past head_bytes or head_fields of `limits` (NULL: none). */
+int ph_fields_add(struct ph_fields *fields, const char *name, size_t name_len, const char *value,
+                  size_t value_len, const struct ph_http_limits *limits);
+void ph_fields_seal(
+    struct ph_fields *fields); /* makes pointers final; strings are NUL-terminated too */
+const struct ph_field *ph_fields_get(const struct ph_fields *fields,
+                                     const char *name); /* first, after seal */
+size_t ph_fields_count_of(const struct ph_fields *fields, const char *name);
+
+bool ph_field_name_is_valid(const char *p, size_t n); /* RFC 9110 token, any case */
+bool ph_field_name_is_lower(const char *p, size_t n); /* token without upper case (RFC 9114 4.2) */
+bool ph_field_value_is_valid(
+    const char *p, size_t n); /* no CR, LF, NUL, other controls but HTAB; no outer white space */
+bool ph_field_is_connection_specific(const char *name,
+                                     size_t n); /* RFC 9114 4.2, names in lower case */
+/* Decimal digits only, below 2^63. PH_E_MALFORMED otherwise. */
+int ph_content_length_parse(const char *p, size_t n, uint64_t *out);
+
+/* --- Heads --- */
+
+/* A request head; strings live in `fields`' arena or are static, NUL-terminated, "" when absent. */
+struct ph_head {
+    int version; /* 10, 11, 30 */
+    const char *method, *scheme, *authority, *target, *protocol;
+    size_t method_len, target_len, authority_len;
+    int status; /* responses (client side) */
+    bool has_length;
+    uint64_t length;         /* content-length */
+    struct ph_fields fields; /* without pseudo-header fields */
+};
+void ph_head_fini(struct ph_head *head);
+
+/* Builds and validates a request head of HTTP/2 and HTTP/3 from fields in wire order, pseudo-header
+ * fields first (RFC 9114 4.3.1, 4.4; RFC 9220). Feed all fields, then finish. PH_E_MALFORMED,
+ * PH_E_LIMIT. */
+struct ph_head_builder {
+    struct ph_head head;
+    const struct ph_http_limits *limits;
+    bool regular_seen, is_response;
+    unsigned seen;
+    int error;     /* first error; later fields are ignored */
+    size_t off[8]; /* offsets of pseudo values in the arena */
+};
+void ph_head_builder_init(struct ph_head_builder *builder, const struct ph_http_limits *limits,
+                          bool is_response);
+int ph_head_builder_add(struct ph_head_builder *builder, const char *name, size_t name_len,
+                        const char *value, size_t value_len);
+int ph_head_builder_finish(
+    struct ph_head_builder *builder); /* then builder->head is valid and the caller's */
+void ph_head_builder_fini(struct ph_head_builder *builder); /* when it was not finished */
+
+/* --- Exchange
+ * ---------------------------------------------------------------------------------------------- */
+
+struct ph_exchange;
+
+/* What an engine does for an exchange. */
+struct ph_exchange_ops {
+    /* Head, checked already (names lower case, valid). Informational (100 to 199) or final. */
+    void (*respond)(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
+                    bool fin);
+    void (*write)(struct ph_exchange *ex, struct ph_slice slice,
+                  bool fin); /* takes the reference */
+    void (*trailers)(struct ph_exchange *ex, const struct ph_field *fields,
+                     size_t n);                           /* ends the response */
+    void (*consume)(struct ph_exchange *ex, size_t n);    /* body bytes were used */
+    void (*reset)(struct ph_exchange *ex, uint64_t code); /* abort both directions */
+    void (*stop)(struct ph_exchange *ex,
+                 uint64_t code); /* no interest in the rest of the request body */
+};
+
+/* Owner's side. on_closed is last; the exchange is freed after it. */
+struct ph_exchange_sink {
+    void *self;
+    /* A new exchange: set ex->user. The head is valid as long as the exchange. */
+    void (*on_request)(void *self, struct ph_exchange *ex);
+    void (*on_body)(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n);
+    void (*on_trailers)(void *self, struct ph_exchange *ex, const struct ph_fields *fields);
+    void (*on_end)(void *self, struct ph_exchange *ex); /* the request is complete */
+    void (*on_acked)(void *self, struct ph_exchange *ex,
+                     size_t n); /* n body bytes left our memory */
+    /* clean: the response was sent whole (and, over QUIC, acknowledged). Otherwise the code that
+     * ended it. */
+    void (*on_closed)(void *self, struct ph_exchange *ex, bool clean, uint64_t code);
+};
+
+enum ph_exchange_state { PH_EX_HEAD, PH_EX_BODY, PH_EX_DONE }; /* of each direction */
+
+/* Base of the engines' own structures: first member there. */
+struct ph_exchange {
+    const struct ph_exchange_ops *ops;
+    const struct ph_exchange_sink *sink;
+    void *user;
+    struct ph_head head;
+    struct ph_path path; /* as of the head */
+    bool tls;
+    enum ph_exchange_state in, out;
+    uint64_t in_bytes;   /* body bytes received, against content-length */
+    bool is_head_method; /* HEAD: no body is sent */
+    bool out_has_length;
+    uint64_t out_length, out_bytes; /* declared and written body bytes */
+    bool is_aborted;
+};
+void ph_exchange_init(struct ph_exchange *ex, const struct ph_exchange_ops *ops,
+                      const struct ph_exchange_sink *sink);
+void ph_exchange_fini(struct ph_exchange *ex);
+/* Checked front doors for the sink's owner; they enforce RFC 9110 (no body on HEAD, 204, 304;
+ * declared length kept: PH_E_INVAL and an abort when exceeded or, at the end, not reached), then
+ * call ops. Bytes of a bodiless response are swallowed. PH_E_STATE out of order, PH_E_CLOSED after
+ * an abort. */
+int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
+                        bool fin);
+int ph_exchange_write(struct ph_exchange *ex, struct ph_slice slice, bool fin);
+int ph_exchange_trailers(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
+void ph_exchange_consume(struct ph_exchange *ex, size_t n);
+void ph_exchange_reset(struct ph_exchange *ex, uint64_t code);
+void ph_exchange_stop(struct ph_exchange *ex, uint64_t code);
+/* For engines: report body bytes; PH_E_MALFORMED when they pass content-length; at the end when
+ * they fall short. */
+int ph_exchange_on_body(struct ph_exchange *ex, const uint8_t *data, size_t n);
+int ph_exchange_on_end(struct ph_exchange *ex);
+
+/* --- HTTP/1.1
+ * ---------------------------------------------------------------------------------------------- */
+
+struct ph_h1_conn;
+
+struct ph_h1_config {
+    struct ph_http_limits limits;
+    uint64_t max_body;                                         /* bytes; 413 above. 0: none */
+    uint64_t header_timeout, body_timeout, keep_alive_timeout; /* ns */
+    uint64_t write_stall_timeout;
+    uint32_t keep_alive_requests;
+    uint32_t pipelined_max; /* parsed ahead */
+    size_t body_window;     /* unconsumed body bytes above which reading stops */
+    size_t chunk_overhead;  /* bytes of chunk framing beyond the payload */
+    size_t chunk_extension; /* bytes of extension on one chunk line */
+};
+void ph_h1_config_default(struct ph_h1_config *config);
+
+/* Outgoing bytes are appended to `out` (plaintext; the owner encrypts and writes it, then says
+ * ph_h1_conn_sent()). `config`, `sink`, `stats` and `out` are borrowed for its life. */
+struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
+                                  const struct ph_exchange_sink *sink, const struct ph_path *path,
+                                  bool tls, struct ph_sliceq *out, struct ph_stats *stats,
+                                  uint64_t now);
+/* Frees it; exchanges under way get on_closed(clean = false). */
+void ph_h1_conn_free(struct ph_h1_conn *conn);
+/* Eats bytes from `in` (from its cursor, advancing and dropping) until it needs more, the
+ * application must consume, or the connection is to be closed. */
+void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now);
+void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now); /* the peer finished sending */
+void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now); /* n bytes of `out` left */
+void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now);
+uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn);    /* when to call expire; PH_NEVER */
+bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn); /* false: do not read the socket now */
+/* The owner closes the socket once `out` is empty. `abort`: close with RST, the response was cut.
+ */
+bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort);
+void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
+
+#endif

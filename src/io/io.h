@@ -1,0 +1,108 @@
+/*
+ * io.h - sockets and time for the I/O thread: an epoll loop with timers, UDP with batching, TCP.
+ *
+ * Knows nothing of protocols. Everything here belongs to the I/O thread once it runs; opening and
+ * binding happens before, on the thread that creates the server.
+ */
+#ifndef PH_IO_H
+#define PH_IO_H
+
+#include "../base/base.h"
+
+/* --- Loop --- */
+
+struct ph_loop;
+
+enum { PH_IO_READ = 1, PH_IO_WRITE = 2, PH_IO_HANGUP = 4 };
+
+/* One watched descriptor; embed it. */
+struct ph_watch {
+    int fd;
+    unsigned interest; /* PH_IO_READ | PH_IO_WRITE; kept by ph_watch_set() */
+    /* May add, change and remove watches, this one included; memory of a removed watch must stay
+     * until the end of the turn (free it in the reap phase). */
+    void (*on_ready)(struct ph_watch *watch, unsigned ready);
+};
+
+/* One timer; embed it. Zero is its initial state. */
+struct ph_timer {
+    uint64_t at;                                           /* ns, monotonic */
+    void (*on_fire)(struct ph_timer *timer, uint64_t now); /* may set it again */
+    size_t slot; /* 1-based index in the heap; 0: not set */
+};
+
+struct ph_loop *ph_loop_new(void); /* NULL when the system refuses */
+void ph_loop_free(struct ph_loop *loop);
+int ph_loop_watch(struct ph_loop *loop, struct ph_watch *watch, unsigned interest);
+void ph_loop_interest(struct ph_loop *loop, struct ph_watch *watch,
+                      unsigned interest); /* no system call if unchanged */
+void ph_loop_unwatch(struct ph_loop *loop, struct ph_watch *watch);
+/* Waits at most until `deadline` (ns, PH_NEVER: for ever; <= now: not at all), and calls on_ready
+ * of what is ready. */
+void ph_loop_poll(struct ph_loop *loop, uint64_t now, uint64_t deadline);
+
+void ph_loop_timer_set(struct ph_loop *loop, struct ph_timer *timer, uint64_t at);
+void ph_loop_timer_cancel(struct ph_loop *loop, struct ph_timer *timer);
+uint64_t ph_loop_timer_next(const struct ph_loop *loop); /* PH_NEVER when none */
+void ph_loop_timers_run(struct ph_loop *loop, uint64_t now);
+
+/* --- Names --- */
+
+/* Resolves "host:port", "[v6]:port", "localhost:0", "*:80" or ":80" (all addresses) to at most
+ * `max` addresses. Returns their count, or PH_E_CONFIG with a sentence that names `text`. Blocking;
+ * before the I/O thread runs. */
+int ph_resolve(struct ph_addr *out, size_t max, const char *text, struct ph_err *err);
+
+/* --- UDP --- */
+
+struct ph_udp;
+
+struct ph_udp_options {
+    size_t buffer_bytes; /* asked for each way; what the kernel grants is read back */
+    bool reuse_port;
+    bool no_gso, no_gro; /* for tests of the fallbacks */
+};
+
+struct ph_udp_packet {
+    struct ph_path path; /* path.sock is the ph_udp */
+    uint8_t ecn;         /* 0 to 3 */
+    const uint8_t *data; /* borrow, during the call */
+    size_t n;
+};
+typedef void (*ph_udp_packet_fn)(void *self, const struct ph_udp_packet *packet);
+
+/* Opens, configures (packet info, ECN, GRO, buffers, no fragmentation) and binds. `addr` comes back
+ * with the bound port. PH_E_IO with a sentence that names the address. Logs one line when the
+ * kernel capped the buffers, with the sysctl to raise and the value. */
+int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_options *options,
+                struct ph_err *err);
+void ph_udp_close(struct ph_udp *udp);
+int ph_udp_fd(const struct ph_udp *udp);
+/* Receives at most `budget` datagrams (an empty one counts too) and hands each to `fn`. Returns how
+ * many; 0: none left. */
+int ph_udp_recv(struct ph_udp *udp, int budget, ph_udp_packet_fn fn, void *self,
+                struct ph_stats *stats);
+/* Sends `n` bytes as datagrams of `segment` bytes (the last may be shorter) to path->remote from
+ * path->local, by UDP_SEGMENT, sendmmsg or sendmsg, whichever the kernel takes. Returns the bytes
+ * that left in whole datagrams: less than n when the socket is full. Errors of one destination
+ * count as sent (loss recovery deals with it); PH_E_TOOBIG when the datagram exceeds the
+ * interface's MTU (path MTU discovery wants to know). */
+ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
+                    const uint8_t *data, size_t n, size_t segment, struct ph_stats *stats);
+
+/* --- TCP --- */
+
+/* Opens a listening socket. `addr` comes back with the bound port. Returns the descriptor or
+ * PH_E_IO with a sentence. */
+int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err);
+/* Accepts one connection, nonblocking, TCP_NODELAY. The descriptor, PH_E_AGAIN, or PH_E_IO (out of
+ * descriptors: the caller pauses; the connection at hand was closed with the spare descriptor so
+ * that the loop does not spin). */
+int ph_tcp_accept(int listener, struct ph_addr *remote, struct ph_addr *local);
+/* Reads up to `cap` bytes. Count, 0 at the end, PH_E_AGAIN, PH_E_CLOSED. */
+ssize_t ph_tcp_read(int fd, void *out, size_t cap);
+/* Writes from the queue's cursor, advancing and dropping what the kernel took. Bytes written,
+ * PH_E_AGAIN when full, PH_E_CLOSED. */
+ssize_t ph_tcp_write(int fd, struct ph_sliceq *q);
+
+#endif

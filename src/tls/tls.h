@@ -1,0 +1,70 @@
+/*
+ * tls.h - GnuTLS behind one door: credentials, the development certificate, and record sessions
+ * without a descriptor.
+ *
+ * QUIC borrows a gnutls_session_t made here and drives it through ngtcp2's crypto glue; TCP
+ * connections use ph_tls_session, which turns bytes from the peer into plaintext and back. One ALPN
+ * list, certificate and key serve both.
+ */
+#ifndef PH_TLS_H
+#define PH_TLS_H
+
+#include "../base/base.h"
+
+struct gnutls_session_int;
+
+enum ph_tls_verify { PH_TLS_VERIFY_NONE, PH_TLS_VERIFY_OPTIONAL, PH_TLS_VERIFY_REQUIRED };
+
+struct ph_tls_cred_options {
+    const char *cert_path;    /* PEM chain, leaf first */
+    const char *key_path;     /* PEM key, may be encrypted; NULL: in cert_path */
+    const char *key_password; /* NULL: none */
+    const char *ca_path; /* PEM certificates that client certificates must chain to; NULL: none */
+    enum ph_tls_verify verify;
+};
+
+/* A certificate with its key, shared by the sessions that use it. Reference-counted: a replaced one
+ * lives until its last session ends. I/O thread after start. */
+struct ph_tls_cred;
+/* PH_E_TLS with one sentence that names the file: missing, unreadable, no PEM in it, wrong
+ * password, expired or not yet valid (with the date), key and certificate do not belong together.
+ */
+int ph_tls_cred_load(struct ph_tls_cred **out, const struct ph_tls_cred_options *options,
+                     struct ph_err *err);
+/* Client credentials; `pin` NULL trusts any certificate, otherwise the leaf's SHA-256 must match.
+ * Tests and tools. */
+int ph_tls_cred_client(struct ph_tls_cred **out, const uint8_t *pin, struct ph_err *err);
+struct ph_tls_cred *ph_tls_cred_ref(struct ph_tls_cred *cred);
+void ph_tls_cred_unref(struct ph_tls_cred *cred);
+void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32]); /* of the leaf, DER */
+
+/* --- For QUIC
+ * ---------------------------------------------------------------------------------------------- */
+
+/* A TLS 1.3 session for QUIC with this ALPN protocol ("h3"; required). The caller owns it
+ * (ph_tls_quic_free) and attaches ngtcp2 to it. `server_name` only for clients, may be NULL. */
+int ph_tls_quic_new(struct gnutls_session_int **out, struct ph_tls_cred *cred, bool is_server,
+                    const char *alpn, const char *server_name);
+void ph_tls_quic_free(struct gnutls_session_int *session);
+
+/* --- For TCP --- */
+
+struct ph_tls_session;
+/* `alpn`: NULL-terminated list in server preference. Takes a reference of `cred`. */
+int ph_tls_session_new(struct ph_tls_session **out, struct ph_tls_cred *cred, bool is_server,
+                       const char *const *alpn);
+void ph_tls_session_free(struct ph_tls_session *session);
+/* Eats bytes from the peer and appends plaintext to `plain`. Records to send appear in
+ * ph_tls_session_out(). 0, or PH_E_CRYPTO (an alert may wait to be sent), PH_E_CLOSED after
+ * close_notify. */
+int ph_tls_session_feed(struct ph_tls_session *session, const uint8_t *p, size_t n,
+                        struct ph_sliceq *plain);
+/* Encrypts everything unsent in `plain` (up to `max_out` bytes waiting in the out queue) and drops
+ * it from there. */
+int ph_tls_session_write(struct ph_tls_session *session, struct ph_sliceq *plain, size_t max_out);
+struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session);  /* records for the socket */
+bool ph_tls_session_is_ready(const struct ph_tls_session *session);    /* handshake done */
+const char *ph_tls_session_alpn(const struct ph_tls_session *session); /* "" when none was agreed */
+void ph_tls_session_bye(struct ph_tls_session *session);               /* queues close_notify */
+
+#endif

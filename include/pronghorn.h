@@ -93,8 +93,7 @@ PH_API size_t ph_buf_len(const ph_buf *buf);
 /* Sets the length of a buffer made by ph_buf_new(); `len` at most its capacity. */
 PH_API void ph_buf_set_len(ph_buf *buf, size_t len);
 
-/* --- Configuration
- * ----------------------------------------------------------------------------------------- */
+/* --- Configuration --- */
 
 typedef struct ph_config ph_config;
 
@@ -222,8 +221,7 @@ PH_API void ph_server_stats(const ph_server *server, ph_stats *out);
  * leak assertions. PH_E_NOTFOUND past the last. Any thread. */
 PH_API int ph_live_objects(size_t index, const char **name, int64_t *count);
 
-/* --- Channels
- * ---------------------------------------------------------------------------------------------- */
+/* --- Channels --- */
 
 typedef enum ph_chan_kind {
     PH_CHAN_HTTP,       /* one request and its response */

@@ -18,8 +18,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* --- Assertions, allocation, time
- * -------------------------------------------------------------------------- */
+/* --- Assertions, allocation, time --- */
 
 /* For our own bugs, never for what a peer did. Kept in release builds. */
 #define PH_ASSERT(cond) ((cond) ? (void)0 : ph_assert_failed(#cond, __FILE__, __LINE__))
@@ -48,8 +47,7 @@ void ph_random(void *out, size_t n); /* cryptographic; aborts when the system ha
 /* Payload copies go through here so that they can be counted. */
 void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
 
-/* --- Live objects (the only mutable globals of the core)
- * --------------------------------------------------- */
+/* --- Live objects (the only mutable globals of the core) --- */
 
 #define PH_LIVE_LIST(X)                                                                            \
     X(BUF, "buf")                                                                                  \
@@ -75,8 +73,7 @@ enum ph_live {
 void ph_live_add(enum ph_live kind, int delta);
 int64_t ph_live_get(enum ph_live kind);
 
-/* --- Counters and budgets
- * ---------------------------------------------------------------------------------- */
+/* --- Counters and budgets --- */
 
 /* One writer (the I/O thread), any reader. */
 #define ph_count_add(stats, field, n)                                                              \
@@ -95,8 +92,7 @@ void ph_bucket_init(struct ph_bucket *bucket, uint64_t burst, uint64_t rate, uin
 bool ph_bucket_take(struct ph_bucket *bucket, uint64_t tokens,
                     uint64_t now); /* false: not enough, none taken */
 
-/* --- Log and thread environment
- * ---------------------------------------------------------------------------- */
+/* --- Log and thread environment --- */
 
 /* What the current thread offers to code that has no server at hand. Set once by the I/O thread;
  * other threads have none (log lines then go to stderr from PH_LOG_WARNING up, and wrapped buffers
@@ -128,8 +124,7 @@ struct ph_err {
 int ph_fail(struct ph_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* --- Intrusive doubly linked list
- * -------------------------------------------------------------------------- */
+/* --- Intrusive doubly linked list --- */
 
 struct ph_link {
     struct ph_link *prev, *next;
@@ -172,8 +167,7 @@ static inline struct ph_link *ph_list_take(struct ph_link *head)
     return link;
 }
 
-/* --- Addresses and paths
- * ----------------------------------------------------------------------------------- */
+/* --- Addresses and paths --- */
 
 struct ph_addr {
     union {
@@ -198,8 +192,7 @@ struct ph_path {
     void *sock; /* which socket: opaque to protocol modules, compared by pointer */
 };
 
-/* --- Buffers and slices
- * ------------------------------------------------------------------------------------ */
+/* --- Buffers and slices --- */
 
 struct ph_buf {
     atomic_uint refs;
@@ -254,8 +247,7 @@ void ph_sliceq_drop(struct ph_sliceq *q,
                     size_t n); /* drops sent bytes from the head; n <= bytes-unsent */
 void ph_sliceq_drop_unsent(struct ph_sliceq *q); /* forgets what was not sent */
 
-/* --- Ring and bell
- * ----------------------------------------------------------------------------------------- */
+/* --- Ring and bell --- */
 
 /* One message across the threads. */
 struct ph_msg {
@@ -326,8 +318,7 @@ void *ph_cidmap_get(const struct ph_cidmap *map, const void *cid, size_t n);
 void ph_cidmap_put(struct ph_cidmap *map, const void *cid, size_t n, void *value);
 void *ph_cidmap_del(struct ph_cidmap *map, const void *cid, size_t n);
 
-/* --- Wire format
- * ------------------------------------------------------------------------------------------- */
+/* --- Wire format --- */
 
 #define PH_VARINT_MAX ((UINT64_C(1) << 62) - 1)
 size_t ph_varint_len(uint64_t v);               /* 1, 2, 4 or 8 */

@@ -24,8 +24,7 @@ struct ph_h3;
 struct ph_h3_conn;
 struct ph_h3_request;
 
-/* --- Settings
- * ---------------------------------------------------------------------------------------------- */
+/* --- Settings --- */
 
 /* The peer's SETTINGS; absent ones have their default. */
 struct ph_h3_settings {
@@ -104,8 +103,7 @@ bool ph_h3_frame_is_between(
     const struct ph_h3_frame_reader *reader); /* at a frame boundary: FIN is allowed here */
 uint8_t *ph_h3_frame_put(uint8_t *p, uint64_t type, uint64_t length); /* header; at most 16 bytes */
 
-/* --- QPACK (qpack.c), static table and literals only
- * ------------------------------------------------------- */
+/* --- QPACK (qpack.c), static table and literals only --- */
 
 struct ph_http_limits;
 struct ph_head_builder;
@@ -126,8 +124,7 @@ struct ph_buf *ph_qpack_encode(struct ph_qpack *qpack, uint64_t stream_id,
 int ph_qpack_encoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
 int ph_qpack_decoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
 
-/* --- Extension hooks
- * --------------------------------------------------------------------------------------- */
+/* --- Extension hooks --- */
 
 /* A stream claimed by an extension; embed it. h3 routes its QUIC events here. */
 struct ph_h3_claim {
@@ -196,8 +193,7 @@ void ph_h3_request_stop(struct ph_h3_request *request, uint64_t code); /* STOP_S
  * before this returns. */
 struct ph_exchange *ph_h3_request_to_exchange(struct ph_h3_request *request);
 
-/* --- Connection
- * -------------------------------------------------------------------------------------------- */
+/* --- Connection --- */
 
 struct ph_h3_config {
     size_t head_bytes, head_fields, target_bytes; /* ph_http_limits */
@@ -235,8 +231,7 @@ void ph_h3_conn_hold(struct ph_h3_conn *conn, int delta);
 void ph_h3_conn_error(struct ph_h3_conn *conn, uint64_t code,
                       const char *reason); /* closes the connection */
 
-/* --- Client role
- * ------------------------------------------------------------------------------------------- */
+/* --- Client role --- */
 
 /* Responses of plain client requests. */
 struct ph_h3_client_sink {

@@ -79,8 +79,7 @@ int ph_head_builder_finish(
     struct ph_head_builder *builder); /* then builder->head is valid and the caller's */
 void ph_head_builder_fini(struct ph_head_builder *builder); /* when it was not finished */
 
-/* --- Exchange
- * ---------------------------------------------------------------------------------------------- */
+/* --- Exchange --- */
 
 struct ph_exchange;
 
@@ -150,8 +149,7 @@ void ph_exchange_stop(struct ph_exchange *ex, uint64_t code);
 int ph_exchange_on_body(struct ph_exchange *ex, const uint8_t *data, size_t n);
 int ph_exchange_on_end(struct ph_exchange *ex);
 
-/* --- HTTP/1.1
- * ---------------------------------------------------------------------------------------------- */
+/* --- HTTP/1.1 --- */
 
 struct ph_h1_conn;
 

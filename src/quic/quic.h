@@ -21,8 +21,7 @@ struct ph_quic_endpoint;
 struct ph_quic_conn;
 struct ph_quic_stream;
 
-/* --- Configuration
- * ----------------------------------------------------------------------------------------- */
+/* --- Configuration --- */
 
 struct ph_quic_config {
     struct ph_tls_cred
@@ -105,8 +104,7 @@ struct ph_quic_sink {
     void (*on_closed)(void *self, struct ph_quic_conn *conn, const struct ph_quic_end *end);
 };
 
-/* --- Endpoint
- * ---------------------------------------------------------------------------------------------- */
+/* --- Endpoint --- */
 
 /* Copies config, sink and out. `stats` is borrowed for the endpoint's life. */
 int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_config *config,
@@ -144,8 +142,7 @@ int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **
                              const struct ph_path *path, struct ph_tls_cred *cred,
                              const char *server_name, uint64_t now);
 
-/* --- Connection
- * -------------------------------------------------------------------------------------------- */
+/* --- Connection --- */
 
 void ph_quic_conn_set_user(struct ph_quic_conn *conn, void *user);
 void *ph_quic_conn_user(const struct ph_quic_conn *conn);
@@ -209,8 +206,7 @@ void ph_quic_stream_set_urgency(struct ph_quic_stream *stream,
 void ph_quic_stream_set_incremental(struct ph_quic_stream *stream,
                                     bool incremental); /* default true */
 
-/* --- Outbound datagrams
- * ------------------------------------------------------------------------------------ */
+/* --- Outbound datagrams --- */
 
 struct ph_quic_dgram {
     struct ph_buf *buf; /* payload, one reference */

@@ -38,8 +38,7 @@ struct ph_tls_cred *ph_tls_cred_ref(struct ph_tls_cred *cred);
 void ph_tls_cred_unref(struct ph_tls_cred *cred);
 void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32]); /* of the leaf, DER */
 
-/* --- For QUIC
- * ---------------------------------------------------------------------------------------------- */
+/* --- For QUIC --- */
 
 /* A TLS 1.3 session for QUIC with this ALPN protocol ("h3"; required). The caller owns it
  * (ph_tls_quic_free) and attaches ngtcp2 to it. `server_name` only for clients, may be NULL. */

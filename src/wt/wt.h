@@ -20,8 +20,7 @@ struct ph_wt;
 struct ph_wt_session;
 struct ph_wt_stream;
 
-/* --- Error codes
- * ------------------------------------------------------------------------------------------- */
+/* --- Error codes --- */
 
 #define PH_WT_BUFFERED_STREAM_REJECTED UINT64_C(0x3994bd84)
 #define PH_WT_SESSION_GONE UINT64_C(0x170d7b68)
@@ -33,8 +32,7 @@ uint64_t ph_wt_code_to_http3(uint32_t code);
 bool ph_wt_code_from_http3(uint64_t http3,
                            uint32_t *code); /* false: not in the application range */
 
-/* --- Capsules (capsule.c)
- * ---------------------------------------------------------------------------------- */
+/* --- Capsules (capsule.c) --- */
 
 #define PH_CAPSULE_DATAGRAM UINT64_C(0x00)
 #define PH_CAPSULE_WT_CLOSE_SESSION UINT64_C(0x2843)
@@ -135,8 +133,7 @@ struct ph_wt_config {
 };
 void ph_wt_config_default(struct ph_wt_config *config);
 
-/* --- Endpoint side
- * ----------------------------------------------------------------------------------------- */
+/* --- Endpoint side --- */
 
 struct ph_wt *ph_wt_new(const struct ph_wt_config *config, const struct ph_wt_sink *sink,
                         struct ph_stats *stats);

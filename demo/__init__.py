@@ -1,0 +1,1 @@
+"""The demo application; run it with `make demo`."""

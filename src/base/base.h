@@ -35,8 +35,8 @@ _Noreturn void ph_assert_failed(const char *cond, const char *file, int line);
 
 /* Small internal allocations never fail: these abort. Sizes that a peer chooses go through a limit
  * first. */
-void *ph_alloc(size_t size); /* zeroed */
-void *ph_realloc(void *p, size_t size);
+void *ph_alloc(size_t size);            /* zeroed; aligned to 64 when `size` is a multiple of 64 */
+void *ph_realloc(void *p, size_t size); /* neither zeroes nor keeps an alignment over 16 */
 char *ph_strdup(const char *s);
 char *ph_strndup(const char *s, size_t n); /* NUL-terminated copy of n bytes */
 void ph_free(void *p);
@@ -196,9 +196,9 @@ struct ph_path {
 
 struct ph_buf {
     atomic_uint refs;
-    uint32_t cap, len;
+    size_t cap, len; /* bytes; a wrapped buffer may pass 4 GiB */
     uint8_t *data;
-    ph_buf_release_fn release; /* NULL: `data` is inline */
+    ph_buf_release_fn release; /* NULL: plain (`data` is inline), or wrapped for ever */
     void *ctx;
     struct ph_buf *next; /* link of a home list */
 };
@@ -263,14 +263,14 @@ _Static_assert(sizeof(struct ph_msg) == 64, "one cache line");
  * producer writes only when the consumer said that it sleeps: at most one system call per sleep. */
 struct ph_ring {
     _Alignas(64) atomic_uint head; /* written by the consumer */
+    uint32_t tail_cached;          /* consumer */
     _Alignas(64) atomic_uint tail; /* written by the producer */
+    uint32_t tail_local;           /* producer: published with ph_ring_publish() */
+    uint32_t head_cached;          /* producer */
     _Alignas(64) atomic_uint sleeping;
-    _Alignas(64) uint32_t mask;
-    uint32_t tail_local;  /* producer: published with ph_ring_publish() */
-    uint32_t head_cached; /* producer */
-    uint32_t tail_cached; /* consumer */
+    _Alignas(64) uint32_t mask; /* constant from here on */
+    int bell;                   /* eventfd, nonblocking */
     struct ph_msg *slots;
-    int bell; /* eventfd, nonblocking */
 };
 int ph_ring_init(struct ph_ring *ring, uint32_t slots); /* power of two; PH_E_IO */
 void ph_ring_fini(struct ph_ring *ring);
@@ -291,10 +291,12 @@ void ph_ring_awake(struct ph_ring *ring); /* consumer, after waking: takes the b
 
 uint64_t ph_siphash(const uint8_t key[16], const void *data, size_t n); /* SipHash-2-4 */
 
-/* Open addressing u64 -> pointer. */
+/* Open addressing u64 -> pointer; keyed hash, so that peers cannot choose colliding ids. Zero is a
+ * valid initial state. */
 struct ph_map {
     struct ph_map_slot *slots;
     size_t cap, count, used;
+    uint8_t key[16]; /* of the hash; drawn with the first entry */
 };
 void ph_map_init(struct ph_map *map);
 void ph_map_fini(struct ph_map *map);

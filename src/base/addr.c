@@ -1,0 +1,127 @@
+/*
+ * addr.c - IPv4 and IPv6 socket addresses: comparing, ports, text.
+ *
+ * Used wherever a path is compared (every packet) or shown (logs, request heads). An IPv4-mapped
+ * IPv6 address is shown as IPv4, since that is what the peer has; it is not equal to the IPv4 one,
+ * since answers to it must leave through the socket it came in by.
+ */
+#include "base.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+
+bool ph_addr_equal(const struct ph_addr *a, const struct ph_addr *b)
+{
+    if (a->len == 0 || b->len == 0)
+        return a->len == b->len;
+    if (a->u.sa.sa_family != b->u.sa.sa_family)
+        return false;
+    if (a->u.sa.sa_family == AF_INET) {
+        return a->u.in.sin_port == b->u.in.sin_port &&
+               a->u.in.sin_addr.s_addr == b->u.in.sin_addr.s_addr;
+    }
+    /* The flow label is no part of the identity; the scope is, for link-local addresses. */
+    return a->u.in6.sin6_port == b->u.in6.sin6_port &&
+           a->u.in6.sin6_scope_id == b->u.in6.sin6_scope_id &&
+           memcmp(&a->u.in6.sin6_addr, &b->u.in6.sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+uint16_t ph_addr_port(const struct ph_addr *addr)
+{
+    if (addr->len == 0)
+        return 0;
+    if (addr->u.sa.sa_family == AF_INET)
+        return ntohs(addr->u.in.sin_port);
+    return addr->u.sa.sa_family == AF_INET6 ? ntohs(addr->u.in6.sin6_port) : 0;
+}
+
+void ph_addr_set_port(struct ph_addr *addr, uint16_t port)
+{
+    if (addr->len == 0)
+        return;
+    if (addr->u.sa.sa_family == AF_INET)
+        addr->u.in.sin_port = htons(port);
+    else if (addr->u.sa.sa_family == AF_INET6)
+        addr->u.in6.sin6_port = htons(port);
+}
+
+const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap)
+{
+    char host[INET6_ADDRSTRLEN] = "unset";
+    char scope[16] = "";
+    if (addr->len != 0 && addr->u.sa.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &addr->u.in.sin_addr, host, sizeof(host));
+    } else if (addr->len != 0 && addr->u.sa.sa_family == AF_INET6) {
+        const struct in6_addr *in6 = &addr->u.in6.sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(in6))
+            inet_ntop(AF_INET, in6->s6_addr + 12, host, sizeof(host));
+        else
+            inet_ntop(AF_INET6, in6, host, sizeof(host));
+        if (IN6_IS_ADDR_LINKLOCAL(in6) && addr->u.in6.sin6_scope_id != 0)
+            snprintf(scope, sizeof(scope), "%%%u", addr->u.in6.sin6_scope_id);
+    }
+    snprintf(out, cap, "%s%s", host, scope);
+    return out;
+}
+
+const char *ph_addr_text(const struct ph_addr *addr, char *out, size_t cap)
+{
+    char host[INET6_ADDRSTRLEN + 16];
+    ph_addr_host(addr, host, sizeof(host));
+    if (addr->len == 0)
+        snprintf(out, cap, "%s", host);
+    else if (strchr(host, ':') != NULL)
+        snprintf(out, cap, "[%s]:%u", host, ph_addr_port(addr));
+    else
+        snprintf(out, cap, "%s:%u", host, ph_addr_port(addr));
+    return out;
+}
+
+/* "fe80::1%2" and "fe80::1%eth0": splits at the percent sign. False when the zone is unknown. */
+static bool split_scope(const char *host, char *bare, size_t cap, uint32_t *scope)
+{
+    const char *percent = strchr(host, '%');
+    size_t n = percent != NULL ? (size_t)(percent - host) : strlen(host);
+    *scope = 0;
+    if (n >= cap)
+        return false;
+    memcpy(bare, host, n);
+    bare[n] = '\0';
+    if (percent == NULL)
+        return true;
+    const char *zone = percent + 1;
+    size_t digits = strspn(zone, "0123456789");
+    if (digits == 0 || zone[digits] != '\0') {
+        *scope = if_nametoindex(zone);
+        return *scope != 0;
+    }
+    if (digits > 9)
+        return false;
+    for (size_t i = 0; i < digits; i++)
+        *scope = *scope * 10 + (uint32_t)(zone[i] - '0');
+    return *scope != 0;
+}
+
+int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port)
+{
+    struct ph_addr parsed = {.len = 0};
+    char bare[INET6_ADDRSTRLEN];
+    uint32_t scope;
+    if (inet_pton(AF_INET, host, &parsed.u.in.sin_addr) == 1) {
+        parsed.u.in.sin_family = AF_INET;
+        parsed.u.in.sin_port = htons(port);
+        parsed.len = sizeof(parsed.u.in);
+        *addr = parsed;
+        return PH_OK;
+    }
+    parsed = (struct ph_addr){.len = 0};
+    if (!split_scope(host, bare, sizeof(bare), &scope) ||
+        inet_pton(AF_INET6, bare, &parsed.u.in6.sin6_addr) != 1)
+        return PH_E_INVAL;
+    parsed.u.in6.sin6_family = AF_INET6;
+    parsed.u.in6.sin6_port = htons(port);
+    parsed.u.in6.sin6_scope_id = scope;
+    parsed.len = sizeof(parsed.u.in6);
+    *addr = parsed;
+    return PH_OK;
+}

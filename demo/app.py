@@ -218,7 +218,9 @@ async def live(scope: dict[str, Any], receive: Any, send: Any) -> None:
         for worker in workers:
             worker.cancel()
         for result in await asyncio.gather(*workers, return_exceptions=True):
-            if not isinstance(result, asyncio.CancelledError | pronghorn.ClientDisconnected):
+            if isinstance(result, Exception) and not isinstance(
+                result, pronghorn.ClientDisconnected
+            ):
                 raise result
         log(f"browser {scope['client'][0]}:{scope['client'][1]} left")
 

@@ -1,0 +1,112 @@
+#!/bin/bash
+# usage: tools/setup.sh [--tests]
+# Installs what is missing to build and run Pronghorn: system packages (as root or through sudo), the
+# virtual environment .venv and in it the package; with --tests also what `make test` needs. Changes
+# nothing, quickly, when nothing is missing.
+. "$(dirname "$0")/lib.sh"
+
+tests=false
+[ "${1:-}" = --tests ] && tests=true
+
+# --- system packages ---
+
+python=${PYTHON:-$(PATH=${PATH#"$VENV/bin:"} command -v python3 || echo python3)}
+packages=()
+want_command() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
+want_library() { pkg-config --atleast-version="$2" "$1" 2>/dev/null || packages+=("${@:3}"); }
+python_is_complete() {
+    "$python" - <<'CHECK' 2>/dev/null
+import ensurepip, os, sys, sysconfig, venv
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info < (3, 10) or not os.path.exists(header))
+CHECK
+}
+clang_can_fuzz() {
+    echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p == 0 && n == 0; }' |
+        clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null
+}
+
+python_is_complete || packages+=(python3 python3-venv python3-dev)
+want_command cc gcc libc6-dev
+want_command pkg-config pkg-config
+want_library gnutls 3.7.5 libgnutls28-dev
+want_library libnghttp3 1.8 libnghttp3-dev
+want_library libngtcp2 1.11 libngtcp2-dev
+want_library libngtcp2_crypto_gnutls 1.11 libngtcp2-crypto-gnutls-dev
+if $tests; then
+    want_command clang clang
+    clang_can_fuzz || packages+=(libclang-rt-dev)
+    want_command git git
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
+fi
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# The QUIC libraries of Debian 12 are too old; its backports have newer ones.
+add_backports() {
+    local codename=$1 source
+    apt-cache policy | grep -q "n=$codename-backports" && return
+    source=$(tools/backports.sh "$codename") ||
+        die "no apt source serves $codename: add $codename-backports by hand, then run this again"
+    say "adding the apt source $codename-backports"
+    printf '%s\n' "$source" | tail -n +2 |
+        as_root tee "/etc/apt/sources.list.d/pronghorn-backports.${source%%$'\n'*}" >/dev/null
+    as_root apt-get update -q
+}
+
+if [ ${#packages[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || die "please install, in your system's names: ${packages[*]}"
+    say "installing ${packages[*]}"
+    . /etc/os-release
+    export DEBIAN_FRONTEND=noninteractive
+    as_root apt-get update -q
+    target=()
+    if [ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ]; then
+        add_backports "$VERSION_CODENAME"
+    fi
+    plain=()
+    backported=()
+    for package in "${packages[@]}"; do
+        case $package in
+        libng*) backported+=("$package") ;;
+        *) plain+=("$package") ;;
+        esac
+    done
+    [ ${#plain[@]} = 0 ] || as_root apt-get install -q -y --no-install-recommends "${plain[@]}"
+    if [ ${#backported[@]} -gt 0 ]; then
+        [ "${VERSION_ID:-}" = 12 ] && target=(-t "$VERSION_CODENAME-backports")
+        as_root apt-get install -q -y --no-install-recommends "${target[@]}" "${backported[@]}"
+    fi
+    python_is_complete || python=/usr/bin/python3
+    python_is_complete || die "no Python 3.10 or newer with headers and venv; name one: PYTHON=... $0"
+fi
+
+# --- virtual environment ---
+
+# Runs a command when the contents of the named files changed since it last succeeded.
+once_per_content() {
+    local stamp=$VENV/.done-$1 files=$2 now
+    # shellcheck disable=SC2086 # a list of words
+    now=$(hash_of $files)
+    [ "$now" = "$(cat "$stamp" 2>/dev/null)" ] && return
+    "${@:3}"
+    printf '%s\n' "$now" >"$stamp"
+}
+pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+install_package() {
+    say "building and installing the package"
+    pip_install --no-build-isolation --force-reinstall --no-deps -Cbuild-dir=build/package .
+}
+
+"$VENV/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$VENV"
+once_per_content build tools/build-requirements.txt pip_install -r tools/build-requirements.txt
+once_per_content package 'src include python meson.build meson_options.txt pyproject.toml README.md' \
+    install_package
+if $tests; then
+    once_per_content tests tests/requirements.txt pip_install -r tests/requirements.txt
+    (
+        cd tests/browser
+        once_per_content browser 'package.json package-lock.json' npm ci --no-audit --no-fund --silent
+    )
+fi

@@ -1,0 +1,88 @@
+#!/bin/bash
+# usage: tools/test.sh [GROUP...]
+# Runs all groups of checks (or those named), each with its own summary, then a table and the totals.
+# Non-zero exit when any failed. Logs: build/logs/.
+. "$(dirname "$0")/lib.sh"
+
+GROUPS_ALL=(format lint layers build unit sim asan tsan fuzz examples pytest pytest-asan browser)
+PYTEST_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
+
+release_build() {
+    tools/build.sh release -Dbuildtype=release -Dpython=true --werror && say "build: no warnings"
+}
+pytest_asan() {
+    tools/build.sh asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
+        -Dpython=true -Dexamples=false --werror
+    rm -rf build/asan-package
+    meson install -C build/asan --quiet --tags python-runtime --destdir "$ROOT/build/asan-package"
+    local package
+    package=$(dirname "$(dirname "$(find build/asan-package -name '_core*.so')")")
+    # The interpreter leaks by design at exit; plain malloc lets ASan see every bytes object.
+    PYTHONPATH=$ROOT/$package PYTHONMALLOC=malloc \
+        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+        LD_PRELOAD="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)" \
+        timeout "$PYTEST_SECONDS" "$VENV/bin/python" -m pytest -q
+}
+run_group() {
+    case $1 in
+    format) tools/fmt.sh --check && say "format: clean" ;;
+    lint) ruff check . && tools/gen_limits.py --check ;;
+    layers) tools/layers.py ;;
+    build) release_build ;;
+    unit) build/release/unit ;;
+    sim) build/release/sim ;;
+    asan | tsan) tools/sanitize.sh "$1" ;;
+    fuzz) tools/fuzz.sh 10 ;;
+    examples) tools/examples.sh ;;
+    pytest) timeout "$PYTEST_SECONDS" "$VENV/bin/python" -m pytest -q ;;
+    pytest-asan) pytest_asan ;;
+    browser) node tests/browser/run.mjs ;;
+    *) die "no group '$1': ${GROUPS_ALL[*]}" ;;
+    esac
+}
+
+# Sets passed and failed from the last summary line of a log: ours ("N passed, N failed") or
+# pytest's. A group without one counts as one test.
+count_tests() {
+    local log=$1 status=$2 line
+    passed=0
+    failed=0
+    line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '[0-9]+ (passed|failed|error)' | tail -n 1) || true
+    [[ $line =~ ([0-9]+)\ passed ]] && passed=${BASH_REMATCH[1]}
+    [[ $line =~ ([0-9]+)\ failed ]] && failed=${BASH_REMATCH[1]}
+    [[ $line =~ ([0-9]+)\ error ]] && failed=$((failed + BASH_REMATCH[1]))
+    if [ "$status" != 0 ]; then
+        [ "$failed" -gt 0 ] || failed=1
+    elif [ "$passed" = 0 ]; then
+        passed=1
+    fi
+}
+
+tools/setup.sh --tests
+mkdir -p build/logs
+groups=("$@")
+[ $# -gt 0 ] || groups=("${GROUPS_ALL[@]}")
+total_passed=0
+total_failed=0
+table=
+for group in "${groups[@]}"; do
+    say "== $group =="
+    start=$SECONDS
+    status=0
+    # A subshell of its own: `set -e` inside, the exit status here.
+    set +e
+    (set -e; run_group "$group") </dev/null 2>&1 | tee "build/logs/$group.log"
+    status=${PIPESTATUS[0]}
+    set -e
+    count_tests "build/logs/$group.log" "$status"
+    total_passed=$((total_passed + passed))
+    total_failed=$((total_failed + failed))
+    verdict=ok
+    [ "$status" = 0 ] || verdict=FAILED
+    table+=$(printf '%-12s %-7s %6d passed %4d failed %5d s' \
+        "$group" "$verdict" "$passed" "$failed" $((SECONDS - start)))$'\n'
+done
+say
+printf '%s' "$table"
+say "$total_passed passed, $total_failed failed"
+[ "$total_failed" = 0 ]

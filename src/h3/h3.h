@@ -123,20 +123,41 @@ struct ph_buf *ph_qpack_encode(struct ph_qpack *qpack, uint64_t stream_id,
  * legal. 0 or PH_E_PROTO with *code. */
 int ph_qpack_encoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
 int ph_qpack_decoder_stream(struct ph_qpack *qpack, const uint8_t *p, size_t n, uint64_t *code);
+/* Decodes a trailer section (RFC 9114 4.3: no pseudo-header fields) under the same limits; `out` is
+ * empty before and sealed after success, freed on failure. Errors as ph_qpack_decode(). */
+int ph_qpack_decode_trailers(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, size_t n,
+                             struct ph_fields *out, const struct ph_http_limits *limits);
+
+/* --- Priority (RFC 9218) --- */
+
+struct ph_h3_priority {
+    unsigned urgency; /* 0 to 7, default 3 */
+    bool incremental; /* default false */
+};
+/* Reads a Priority field value (`u` and `i`); members it does not know and values out of range are
+ * ignored, a value that is no dictionary leaves what was read so far. */
+struct ph_h3_priority ph_h3_priority_parse(const char *p, size_t n);
 
 /* --- Extension hooks --- */
 
-/* A stream claimed by an extension; embed it. h3 routes its QUIC events here. */
+/* A stream claimed by an extension; embed it. h3 routes its QUIC events here: the user pointer of
+ * every QUIC stream of an HTTP/3 connection belongs to h3. */
 struct ph_h3_claim {
     const struct ph_h3_claim_ops *ops;
+    struct ph_link link; /* h3's: the connection's list of claims */
 };
 struct ph_h3_claim_ops {
     void (*on_data)(struct ph_h3_claim *claim, const uint8_t *data, size_t n, bool fin);
     void (*on_reset)(struct ph_h3_claim *claim, uint64_t code, uint64_t final_size);
     void (*on_stop)(struct ph_h3_claim *claim, uint64_t code);
     void (*on_acked)(struct ph_h3_claim *claim, size_t n);
-    void (*on_closed)(struct ph_h3_claim *claim); /* pointer of the QUIC stream dies */
+    /* Last, exactly once, also when the connection ends: the pointer of the QUIC stream dies. */
+    void (*on_closed)(struct ph_h3_claim *claim);
 };
+/* Routes the events of a stream that the extension opened itself (ph_quic_conn_open_stream()) to
+ * `claim`. Call it right after opening. */
+void ph_h3_claim_stream(struct ph_h3_conn *conn, struct ph_quic_stream *stream,
+                        struct ph_h3_claim *claim);
 
 struct ph_h3_ext {
     void *self;
@@ -145,25 +166,27 @@ struct ph_h3_ext {
     void *(*on_conn)(void *self, struct ph_h3_conn *conn);
     void (*on_settings)(void *self, struct ph_h3_conn *conn); /* the peer's SETTINGS are known */
     void (*on_goaway)(void *self, struct ph_h3_conn *conn);   /* received */
-    void (*on_conn_closed)(
-        void *self, struct ph_h3_conn *conn); /* before its streams and requests are torn down */
+    /* The last event of a connection: every claim had its on_closed and every request its
+     * on_request_closed before. The extension frees its connection data here. */
+    void (*on_conn_closed)(void *self, struct ph_h3_conn *conn);
     void (*on_streams_available)(void *self, struct ph_h3_conn *conn, bool bidi);
-    /* A peer stream that begins with 0x54 (uni) or 0x41 (bidi): the type varint (`type_len` bytes)
-     * was taken off. Return a claim (its on_data follows with what comes next) or NULL: h3 refuses
-     * the stream. */
+    /* A peer stream that begins with 0x54 (uni) or 0x41 (bidi): the type varint was taken off and
+     * its credit returned. Return a claim (its on_data follows with what comes next) or NULL: h3
+     * refuses the stream with H3_STREAM_CREATION_ERROR. */
     struct ph_h3_claim *(*on_stream)(void *self, struct ph_h3_conn *conn,
                                      struct ph_quic_stream *stream, uint64_t type);
-    /* A valid extended CONNECT with a :protocol. true: the extension owns the request stream now
-     * (see ph_h3_request_*); false: h3 answers 501. The head stays valid until on_request_closed.
-     */
+    /* A valid extended CONNECT with a :protocol, never before the peer's SETTINGS are known. true:
+     * the extension owns the request stream now (see ph_h3_request_*); false: h3 answers 501. The
+     * head stays valid until on_request_closed. */
     bool (*on_connect)(void *self, struct ph_h3_conn *conn, struct ph_h3_request *request,
                        const struct ph_head *head);
     void (*on_request_data)(void *self, struct ph_h3_request *request, const uint8_t *data,
                             size_t n);                                 /* DATA payload */
     void (*on_request_end)(void *self, struct ph_h3_request *request); /* FIN */
     void (*on_request_stop)(void *self, struct ph_h3_request *request, uint64_t code);
-    /* Last: reset by the peer (code), malformed, connection gone, or both directions finished (code
-     * H3_NO_ERROR). */
+    /* Last, exactly once for a request it owns: reset by the peer (code, by_reset), malformed,
+     * connection gone, reset by ph_h3_request_reset() (its code; never inside that call), or both
+     * directions finished and acknowledged (code H3_NO_ERROR). */
     void (*on_request_closed)(void *self, struct ph_h3_request *request, uint64_t code,
                               bool by_reset);
     /* HTTP datagram for request stream `stream_id` (quarter id times 4); no request of that id may
@@ -183,14 +206,15 @@ const struct ph_head *ph_h3_request_head(const struct ph_h3_request *request);
 int ph_h3_request_respond(struct ph_h3_request *request, int status, const struct ph_field *fields,
                           size_t n, bool fin);
 int ph_h3_request_data(struct ph_h3_request *request, const uint8_t *data, size_t n,
-                       bool fin); /* one DATA frame */
+                       bool fin); /* one DATA frame (none when n is 0), copied */
 void ph_h3_request_consume(struct ph_h3_request *request, size_t n);
 void ph_h3_request_reset(struct ph_h3_request *request,
                          uint64_t code); /* RESET_STREAM and STOP_SENDING */
 void ph_h3_request_stop(struct ph_h3_request *request, uint64_t code); /* STOP_SENDING alone */
 /* Gives a CONNECT that the extension refuses to the exchange sink instead (body of a rejection,
  * full response). The extension gets no further event of it; the exchange's on_request is called
- * before this returns. */
+ * before this returns. It has no body: what the client still sends is discarded, the sink gets
+ * neither on_body nor on_end, only on_acked and on_closed. */
 struct ph_exchange *ph_h3_request_to_exchange(struct ph_h3_request *request);
 
 /* --- Connection --- */
@@ -248,7 +272,10 @@ void ph_h3_set_client_sink(struct ph_h3 *h3, const struct ph_h3_client_sink *sin
 /* Sends a request; fields begin with the pseudo-header fields. */
 int ph_h3_request(struct ph_h3_conn *conn, struct ph_h3_request **out,
                   const struct ph_field *fields, size_t n, bool fin);
-/* Sends an extended CONNECT owned by the extension. */
+/* Body: ph_h3_request_data(); its end with trailers: */
+int ph_h3_request_trailers(struct ph_h3_request *request, const struct ph_field *fields, size_t n);
+/* Sends an extended CONNECT owned by the extension. PH_E_STATE before the server's SETTINGS are
+ * known, PH_E_CLOSED after its GOAWAY, PH_E_BLOCKED at its stream limit. */
 int ph_h3_connect(struct ph_h3_conn *conn, struct ph_h3_request **out,
                   const struct ph_field *fields, size_t n);
 struct ph_h3_conn *ph_h3_conn_of(const struct ph_quic_conn *quic);

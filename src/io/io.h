@@ -18,8 +18,12 @@ enum { PH_IO_READ = 1, PH_IO_WRITE = 2, PH_IO_HANGUP = 4 };
 /* One watched descriptor; embed it. */
 struct ph_watch {
     int fd;
-    unsigned interest; /* PH_IO_READ | PH_IO_WRITE; kept by ph_watch_set() */
-    /* May add, change and remove watches, this one included; memory of a removed watch must stay
+    unsigned
+        interest; /* PH_IO_READ | PH_IO_WRITE; kept by ph_loop_watch() and ph_loop_interest() */
+    /* `ready` holds what is ready of the interest at this moment. PH_IO_HANGUP (the peer reset the
+     * connection, or both sides are shut; comes with the bits of the interest) is told whatever the
+     * interest, turn after turn until the watch is removed: close on it after reading the rest.
+     * May add, change and remove watches, this one included; memory of a removed watch must stay
      * until the end of the turn (free it in the reap phase). */
     void (*on_ready)(struct ph_watch *watch, unsigned ready);
 };
@@ -33,17 +37,20 @@ struct ph_timer {
 
 struct ph_loop *ph_loop_new(void); /* NULL when the system refuses */
 void ph_loop_free(struct ph_loop *loop);
-int ph_loop_watch(struct ph_loop *loop, struct ph_watch *watch, unsigned interest);
+int ph_loop_watch(struct ph_loop *loop, struct ph_watch *watch, unsigned interest); /* PH_E_IO */
 void ph_loop_interest(struct ph_loop *loop, struct ph_watch *watch,
                       unsigned interest); /* no system call if unchanged */
+/* Before its descriptor is closed. */
 void ph_loop_unwatch(struct ph_loop *loop, struct ph_watch *watch);
 /* Waits at most until `deadline` (ns, PH_NEVER: for ever; <= now: not at all), and calls on_ready
  * of what is ready. */
 void ph_loop_poll(struct ph_loop *loop, uint64_t now, uint64_t deadline);
 
-void ph_loop_timer_set(struct ph_loop *loop, struct ph_timer *timer, uint64_t at);
+void ph_loop_timer_set(struct ph_loop *loop, struct ph_timer *timer,
+                       uint64_t at); /* moves it when set; PH_NEVER cancels */
 void ph_loop_timer_cancel(struct ph_loop *loop, struct ph_timer *timer);
 uint64_t ph_loop_timer_next(const struct ph_loop *loop); /* PH_NEVER when none */
+/* Fires what is due. What on_fire sets to `now` or before fires in the next run. */
 void ph_loop_timers_run(struct ph_loop *loop, uint64_t now);
 
 /* --- Names --- */
@@ -78,15 +85,18 @@ int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_o
                 struct ph_err *err);
 void ph_udp_close(struct ph_udp *udp);
 int ph_udp_fd(const struct ph_udp *udp);
-/* Receives at most `budget` datagrams (an empty one counts too) and hands each to `fn`. Returns how
- * many; 0: none left. */
+/* Receives about `budget` datagrams (an empty one counts too) and hands each to `fn`. Returns how
+ * many; 0: none left. The budget is looked at between system calls and a train of datagrams that
+ * the kernel coalesced is handed over whole, so up to 8 trains (512 KiB) may pass it; datagrams
+ * that came one by one never do. Counts packets_in and recv_calls. */
 int ph_udp_recv(struct ph_udp *udp, int budget, ph_udp_packet_fn fn, void *self,
                 struct ph_stats *stats);
 /* Sends `n` bytes as datagrams of `segment` bytes (the last may be shorter) to path->remote from
  * path->local, by UDP_SEGMENT, sendmmsg or sendmsg, whichever the kernel takes. Returns the bytes
  * that left in whole datagrams: less than n when the socket is full. Errors of one destination
  * count as sent (loss recovery deals with it); PH_E_TOOBIG when the datagram exceeds the
- * interface's MTU (path MTU discovery wants to know). */
+ * interface's MTU (path MTU discovery wants to know). Counts packets_out (datagrams) and
+ * send_calls. */
 ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
                     const uint8_t *data, size_t n, size_t segment, struct ph_stats *stats);
 

@@ -1,0 +1,49 @@
+/*
+ * tls_internal.h - what the files of tls/ share: the credentials' structure, the priority strings
+ * and small helpers around GnuTLS and files. Nothing outside tls/ includes it.
+ */
+#ifndef PH_TLS_INTERNAL_H
+#define PH_TLS_INTERNAL_H
+
+#include "tls.h"
+
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <time.h>
+
+#define PH_TLS_FILE_MAX (1024 * 1024)     /* bytes of a PEM file; a chain with its key is 20 KiB */
+#define PH_TLS_PEER_CHAIN_MAX 8           /* certificates a client may send */
+#define PH_TLS_PEER_KEY_BITS 8200         /* larger RSA keys cost seconds to verify */
+#define PH_TLS_HANDSHAKE_MAX (48 * 1024)  /* bytes of one handshake message: 32 KiB of chain fit */
+#define PH_TLS_RECORD_MAX ((size_t)16384) /* plaintext of one record, RFC 8446 5.1 */
+#define PH_TLS_DATE_LEN ((size_t)32)      /* room for ph_tls_date() */
+
+struct ph_tls_cred {
+    unsigned refs;
+    gnutls_certificate_credentials_t x509; /* own */
+    gnutls_priority_t tcp, quic;           /* own; parsed once for all sessions */
+    enum ph_tls_verify verify;             /* of client certificates */
+    bool is_client, has_pin;
+    uint8_t pin[32];    /* client: SHA-256 that the server's leaf must have */
+    uint8_t sha256[32]; /* server: of our own leaf */
+};
+
+/* Reads a whole file of at most PH_TLS_FILE_MAX bytes, NUL-terminated. Caller owns out->data
+ * (ph_tls_file_free). PH_E_TLS with a sentence that begins with `what` and names the path. */
+int ph_tls_file_read(gnutls_datum_t *out, const char *what, const char *path, struct ph_err *err);
+void ph_tls_file_free(gnutls_datum_t *file); /* wipes: it may hold a key */
+
+/* "2026-11-22 18:40:00 UTC". Returns `out`, which has room for PH_TLS_DATE_LEN. */
+const char *ph_tls_date(char *out, time_t when);
+
+/* true when the certificate carries the public half of the key. */
+bool ph_tls_is_pair(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key);
+
+/* A session with everything that TCP and QUIC share: credentials (one reference, given back by
+ * ph_tls_common_free), client certificate request, ALPN (mandatory in QUIC, RFC 9001 8.1; on TCP
+ * only for peers that use the extension, RFC 7301 3.2). */
+int ph_tls_common_new(gnutls_session_t *out, struct ph_tls_cred *cred, bool is_server, bool is_quic,
+                      const char *const *alpn);
+void ph_tls_common_free(gnutls_session_t session);
+
+#endif

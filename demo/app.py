@@ -155,9 +155,7 @@ class Session:
 
     async def send_log(self) -> None:
         """One unidirectional stream: waits when the browser is slow, loses nothing it was given."""
-        await self.send(
-            {"type": "webtransport.stream.open", "bidirectional": False, "tag": "log"}
-        )
+        await self.send({"type": "webtransport.stream.open", "bidirectional": False, "tag": "log"})
         stream_id = await self.log_stream
         number = 0
         while True:

@@ -1,0 +1,122 @@
+"""Runs a server, an application and clients in one event loop, and fails a test for what any of
+them raised.
+
+    async def app(scope, receive, send): ...
+
+    @aio
+    async def test_something():
+        async with serving(app) as server, dial(server.quic) as client: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pronghorn
+from pronghorn import _core
+
+Scope = dict[str, Any]
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[Any]]
+App = Callable[[Scope, Receive, Send], Awaitable[Any]]
+
+DEADLINE = 60.0  # seconds for a whole test
+CERTS = Path(tempfile.mkdtemp(prefix="pronghorn-tests-"))
+
+
+def aio(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Makes an async test a plain one, with a deadline and no object left alive afterwards."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def main() -> None:
+            await asyncio.wait_for(test(*args, **kwargs), DEADLINE)
+
+        asyncio.run(main())
+        left = {name: count for name, count in _core.live_objects().items() if count}
+        assert not left, f"objects left alive: {left}"
+
+    return run
+
+
+class Running:
+    """A server that accepts connections."""
+
+    def __init__(self, server: pronghorn.Server, failures: list[BaseException]) -> None:
+        self.server = server
+        self.failures = failures
+        ports = {kind: int(address.rpartition(":")[2]) for kind, address in server.addresses()}
+        self.quic = ports.get("quic", 0)
+        self.http = ports.get("tcp", 0)
+        self.https = ports.get("tls", 0)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: App, *, expect_failure: bool = False, **config: Any
+) -> AsyncIterator[Running]:
+    """Serves `app` on loopback ports. What the application raises fails the test at the end,
+    unless `expect_failure`."""
+    failures: list[BaseException] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and config.get("lifespan", "off") == "off":
+            raise AssertionError("lifespan was off")
+        try:
+            await app(scope, receive, send)
+        except (Exception, asyncio.CancelledError) as error:
+            failures.append(error)
+            raise
+
+    cert, key, _ = _core.dev_certificate(CERTS)
+    settings: dict[str, Any] = {
+        "insecure_bind": ["127.0.0.1:0"],
+        "bind": ["127.0.0.1:0"],
+        "quic_bind": ["127.0.0.1:0"],
+        "certfile": cert,
+        "keyfile": key,
+        "lifespan": "off",
+        "graceful_timeout": 5,
+    } | config
+    server = pronghorn.Server(watched, pronghorn.Config(**settings))
+    serve = asyncio.create_task(server.serve())
+    try:
+        await server.wait_started()
+        yield Running(server, failures)
+    finally:
+        server.shutdown()
+        await serve
+    if failures and not expect_failure:
+        raise AssertionError("the application failed") from failures[0]
+
+
+class Recorder:
+    """Collects an application's events so that a test can wait for them."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.changed = asyncio.Event()
+
+    def add(self, event: Event) -> Event:
+        self.events.append(event)
+        self.changed.set()
+        return event
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event["type"] == "webtransport." + kind]
+
+    async def until(self, satisfied: Callable[[], Any], seconds: float = 20.0) -> Any:
+        async def wait() -> Any:
+            while not (value := satisfied()):
+                self.changed.clear()
+                await self.changed.wait()
+            return value
+
+        return await asyncio.wait_for(wait(), seconds)

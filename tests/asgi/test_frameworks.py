@@ -1,0 +1,89 @@
+"""Real frameworks from PyPI, unchanged, over HTTP/1.1 and HTTP/3; and what they do to a scope they
+do not know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from harness import aio, serving
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+from test_http import Ask, ask_h1, ask_h3, both
+from wt_client import dial
+
+
+def starlette_app() -> Any:
+    async def home(request: Request) -> JSONResponse:
+        return JSONResponse({"http_version": request.scope["http_version"]})
+
+    async def stream(request: Request) -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            for number in range(10):
+                yield b"%d\n" % number
+
+        return StreamingResponse(parts(), background=BackgroundTask(lambda: None))
+
+    async def upload(request: Request) -> JSONResponse:
+        return JSONResponse({"length": sum([len(part) async for part in request.stream()])})
+
+    routes = [
+        Route("/", home),
+        Route("/stream", stream),
+        Route("/upload", upload, methods=["POST"]),
+    ]
+    return Starlette(routes=routes)
+
+
+def fastapi_app() -> Any:
+    app = FastAPI()
+
+    @app.get("/items/{number}")
+    async def item(number: int, q: str = "") -> dict[str, Any]:
+        return {"number": number, "q": q}
+
+    return app
+
+
+@both
+@aio
+async def test_starlette(ask: Ask) -> None:
+    async with serving(starlette_app()) as server:
+        home = await ask(server)
+        assert home.body == b'{"http_version":"%s"}' % (b"1.1" if ask is ask_h1 else b"3")
+        assert (await ask(server, "GET", "/stream")).body == b"".join(
+            b"%d\n" % n for n in range(10)
+        )
+        uploaded = await ask(server, "POST", "/upload", body=bytes(1 << 20))
+        assert uploaded.body == b'{"length":1048576}'
+        assert (await ask(server, "GET", "/missing")).status == 404
+        assert (await ask(server, "POST", "/")).status == 405
+
+
+@both
+@aio
+async def test_fastapi(ask: Ask) -> None:
+    async with serving(fastapi_app()) as server:
+        assert (await ask(server, "GET", "/items/7?q=x")).body == b'{"number":7,"q":"x"}'
+        assert (await ask(server, "GET", "/items/seven")).status == 422
+
+
+@pytest.mark.parametrize("make", [starlette_app, fastapi_app])
+@aio
+async def test_a_framework_that_does_not_know_the_scope_gets_405(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with serving(make(), expect_failure=True) as server:
+            for _ in range(2):
+                async with dial(server.quic) as client:
+                    assert (await client.connect_session())[":status"] == "405"
+            assert (await ask_h3(server, "GET", "/nothing")).status == 404
+    assert "Traceback" not in caplog.text
+    assert sum("webtransport" in r.getMessage().lower() for r in caplog.records) == 1

@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def layers(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "tools/layers.py", root], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "tools/layers.py", root],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

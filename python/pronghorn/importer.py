@@ -1,0 +1,103 @@
+"""Finds the application that "module:attribute" names, and makes an ASGI 3 callable of it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from .errors import ConfigError, StartupError, UserCodeError
+
+App = Callable[..., Awaitable[Any]]
+_HERE = os.path.dirname(__file__)
+
+
+def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bool = False) -> App:
+    """Imports and returns the application. ConfigError: `target` is not of the form
+    "module:attribute"; StartupError: there is no such thing; UserCodeError: its code raised."""
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigError(f"app: {target!r} is not MODULE:ATTRIBUTE, such as main:app")
+    folder = os.path.abspath(app_dir)
+    if not os.path.isdir(folder):
+        raise ConfigError(f"app_dir: no such folder: {os.fspath(app_dir)!r}")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name and (module_name == exc.name or module_name.startswith(exc.name + ".")):
+            raise StartupError(f"no module {exc.name!r} in {folder} or on sys.path") from None
+        raise UserCodeError(f"importing {module_name!r} failed") from without_our_frames(exc)
+    except Exception as exc:
+        raise UserCodeError(f"importing {module_name!r} failed") from without_our_frames(exc)
+    found: Any = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise StartupError(f"module {module_name!r} has no attribute {attribute!r}") from None
+    return prepare_app(found, factory=factory, name=target)
+
+
+def prepare_app(app: Any, *, factory: bool = False, name: str = "app") -> App:
+    """Calls a factory and wraps an ASGI 2 application. StartupError: it is not an application."""
+    if factory:
+        if not callable(app):
+            raise StartupError(f"{name}: not a factory: a {type(app).__name__} cannot be called")
+        try:
+            app = app()
+        except Exception as exc:
+            raise UserCodeError(f"the factory {name} failed") from without_our_frames(exc)
+    if not callable(app):
+        raise StartupError(f"{name}: not an application: a {type(app).__name__} cannot be called")
+    if takes(app, 3):
+        return app
+    if takes(app, 1):
+        return single_callable(app)
+    hint = "" if factory or not takes(app, 0) else "; if it makes the application, say so: factory"
+    raise StartupError(
+        f"{name}: not an ASGI application: it does not take (scope, receive, send){hint}"
+    )
+
+
+def takes(app: Callable[..., Any], count: int) -> bool:
+    """Whether `count` positional arguments fit."""
+    try:
+        inspect.signature(app).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature: it will tell when it is called
+        return count == 3
+    return True
+
+
+def single_callable(app: Callable[..., Any]) -> App:
+    """ASGI 2 is called twice: first with the scope, then with receive and send."""
+
+    @functools.wraps(app, updated=())
+    async def single(scope: Any, receive: Any, send: Any) -> Any:
+        return await app(scope)(receive, send)
+
+    return single
+
+
+def without_our_frames(exc: BaseException) -> BaseException:
+    """The same exception with a traceback that begins in the user's code."""
+    tb: TracebackType | None = exc.__traceback__
+    while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
+        tb = tb.tb_next
+    return exc.with_traceback(tb)
+
+
+def is_ours(filename: str) -> bool:
+    return (
+        os.path.dirname(filename) == _HERE
+        or filename.startswith("<frozen importlib")
+        or filename == importlib.__file__
+    )

@@ -1,0 +1,164 @@
+"""The lifespan protocol: the application's start-up before the first connection, its shutdown after
+the last. The state it fills is copied into each scope."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+from typing import Any
+
+from .errors import StartupError, UserCodeError
+from .importer import App, without_our_frames
+
+STARTUP_TIMEOUT = 60.0  # seconds
+SHUTDOWN_TIMEOUT = 30.0
+
+log = logging.getLogger("pronghorn")
+
+
+class Lifespan:
+    """One run of the protocol. `mode`: "auto" takes an application that raises or returns before
+    start-up is complete for one that does not speak it; "on" takes that as a failure; "off" asks
+    nothing. After startup(), `state` is a dict, or None when the application has no lifespan."""
+
+    def __init__(self, app: App, mode: str) -> None:
+        self.state: dict[str, Any] | None = None
+        self.context = contextvars.copy_context()  # of requests too: they see what start-up set
+        self._app = app
+        self._mode = mode
+        self._task: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._started: asyncio.Future[str | None] | None = None  # result: None, or why it failed
+        self._stopped: asyncio.Future[str | None] | None = None
+
+    async def startup(self) -> None:
+        """Returns when the application is ready; StartupError or UserCodeError when it is not."""
+        if self._mode == "off":
+            return
+        loop = asyncio.get_running_loop()
+        self._started = loop.create_future()
+        self._stopped = loop.create_future()
+        self._events.put_nowait({"type": "lifespan.startup"})
+        state: dict[str, Any] = {}
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": state,
+        }
+        coro = self._app(scope, self._receive, self._send)
+        self._task = self._create_task(loop, coro)
+        await self._wait_for(self._started, STARTUP_TIMEOUT)
+        if self._started.done():
+            reason = self._started.result()
+            if reason is None:
+                self.state = state
+                return
+            await self.abandon()
+            raise StartupError(f"lifespan: the application's start-up failed: {reason}")
+        if not self._task.done():
+            await self.abandon()
+            raise StartupError(f"lifespan: start-up took more than {STARTUP_TIMEOUT:g} s")
+        self._ended_early(self._task)
+
+    async def shutdown(self) -> bool:
+        """Lets the application clean up; False when it said or showed that it failed."""
+        task, self._task = self._task, None
+        if task is None or self._stopped is None:
+            return True
+        if task.done():
+            return self._report_end(task)
+        self._task = task
+        self._events.put_nowait({"type": "lifespan.shutdown"})
+        await self._wait_for(self._stopped, SHUTDOWN_TIMEOUT)
+        if self._stopped.done():
+            reason = self._stopped.result()
+            if reason is not None:
+                log.error("lifespan: shutdown failed reason=%r", reason)
+            await self._finish()
+            return reason is None
+        if task.done():
+            self._task = None
+            return self._report_end(task)
+        log.error("lifespan: shutdown took more than %g s", SHUTDOWN_TIMEOUT)
+        await self.abandon()
+        return False
+
+    async def abandon(self) -> None:
+        """Ends the application's lifespan task without its consent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
+            if task.done() and not task.cancelled():
+                task.exception()  # it was told to end: what it says of that is of no interest
+
+    def _create_task(self, loop: asyncio.AbstractEventLoop, coro: Any) -> asyncio.Task[None]:
+        if sys.version_info >= (3, 11):
+            return loop.create_task(coro, name="pronghorn-lifespan", context=self.context)
+        return self.context.run(loop.create_task, coro, name="pronghorn-lifespan")
+
+    async def _wait_for(self, future: asyncio.Future[str | None], timeout: float) -> None:
+        assert self._task is not None
+        await asyncio.wait(
+            [future, self._task], timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+
+    async def _finish(self) -> None:
+        """After shutdown is complete the application has nothing to do but return."""
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task], timeout=1.0)
+        if task is not None and task.done():
+            self._task = None
+            self._report_end(task)
+        else:
+            await self.abandon()
+
+    def _ended_early(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        exc = None if task.cancelled() else task.exception()
+        if isinstance(exc, _Misuse):
+            raise StartupError(f"lifespan: {exc}")
+        if self._mode == "on":
+            if exc is not None:
+                raise UserCodeError("lifespan: the application raised at start-up") from (
+                    without_our_frames(exc)
+                )
+            raise StartupError("lifespan: the application returned before start-up was complete")
+        if exc is not None:
+            log.debug("lifespan: not supported by the application: %r", exc)
+        else:
+            log.debug("lifespan: not supported by the application")
+
+    def _report_end(self, task: asyncio.Task[None]) -> bool:
+        exc = None if task.cancelled() else task.exception()
+        if exc is None:
+            return True
+        logging.getLogger("pronghorn.error").error(
+            "lifespan: the application raised", exc_info=without_our_frames(exc)
+        )
+        return False
+
+    async def _receive(self) -> dict[str, Any]:
+        return await self._events.get()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        phase, _, outcome = kind.removeprefix("lifespan.").partition(".")
+        future = {"startup": self._started, "shutdown": self._stopped}.get(phase)
+        if future is None or outcome not in ("complete", "failed"):
+            raise _Misuse(f"{kind!r} is not a lifespan message")
+        if future.done():
+            raise _Misuse(f"{kind!r} comes too late: lifespan.{phase} was answered")
+        if phase == "shutdown" and not (self._started and self._started.done()):
+            raise _Misuse(f"{kind!r} comes before start-up was answered")
+        if outcome == "complete":
+            future.set_result(None)
+        else:
+            future.set_result(str(message.get("message", "")) or "the application gave no reason")
+
+
+class _Misuse(RuntimeError):
+    """The application broke the protocol; never taken for "not supported"."""

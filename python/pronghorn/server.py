@@ -1,0 +1,410 @@
+"""One server in one event loop: bind, start the application, serve, drain, stop.
+
+The order of a start makes sure that nothing is half started: everything that can be refused
+(options, certificate, addresses) is asked first, then the application's lifespan runs, and only then
+are connections taken. A stop goes the other way round (Server._stop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import _core, log
+from .config import Config
+from .errors import StartupError
+from .importer import App, import_app, prepare_app
+from .lifespan import Lifespan
+
+CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
+NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
+FORCE_WAIT = 1.0  # seconds for the same once a second signal came
+STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
+
+ShutdownTrigger = Callable[..., Awaitable[Any]]
+
+_running: list[Server] = []  # newest last
+
+
+class Server:
+    """Serves once. `app` is an ASGI application or "module:attribute".
+
+    `await server.serve()` returns when the server has stopped. Meanwhile `await
+    server.wait_started()`, then `server.addresses()`; `server.shutdown()` (any thread) begins a
+    graceful stop. Afterwards `server.exit_code` is 0, or 1 when the stop was not clean.
+    """
+
+    def __init__(self, app: App | str, config: Config | None = None) -> None:
+        self.app = app
+        self.config = config if config is not None else Config()
+        self.started = asyncio.Event()
+        self.exit_code = 0
+        self.dev_sha256: str | None = None
+        self._core: _core.Server | None = None
+        self._addresses: list[tuple[str, str]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exit = asyncio.Event()
+        self._force = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._should_exit = False
+        self._failure: BaseException | None = None
+
+    # --- for the program around it ---
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """What is bound: ("tcp" | "tls" | "quic", "127.0.0.1:8000")."""
+        return list(self._addresses)
+
+    def quic_port(self) -> int | None:
+        """The first UDP port; None when there is none."""
+        return next((port_of(text) for kind, text in self._addresses if kind == "quic"), None)
+
+    def shutdown(self) -> None:
+        """Begins a graceful stop. Any thread; again: no effect."""
+        self.should_exit = True
+
+    @property
+    def should_exit(self) -> bool:
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = bool(value)
+        if value and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._exit.set)
+
+    async def wait_started(self) -> None:
+        """Returns when connections are taken. Raises what serve() raised when it failed first."""
+        await first(self.started.wait(), self._ended.wait())
+        if self._failure is not None:
+            raise self._failure
+        if not self.started.is_set():
+            raise StartupError("the server was stopped before it was started")
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start; {} before it."""
+        return self._core.stats() if self._core is not None else {}
+
+    async def serve(
+        self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
+    ) -> None:
+        """Serves until shutdown(), until `await shutdown_trigger()` returns, or, with
+        `handle_signals`, until SIGINT or SIGTERM. ConfigError, StartupError: nothing was started."""
+        if self._loop is not None:
+            raise RuntimeError("a Server serves once")
+        self._loop = asyncio.get_running_loop()
+        if self._should_exit:
+            self._exit.set()
+        log.configure(self.config.log_level)
+        try:
+            with self._signals() if handle_signals else contextlib.nullcontext():
+                await self._serve(shutdown_trigger)
+        except BaseException as exc:
+            self._failure = exc
+            raise
+        finally:
+            if self in _running:
+                _running.remove(self)
+            if self._core is not None:
+                self._core.close()
+            self._ended.set()
+
+    # --- start ---
+
+    async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
+        self.config.validate()
+        app = self._load_app()
+        self._core = core = self._bind()
+        self._addresses = core.addresses()
+        _running.append(self)
+        lifespan = Lifespan(app, self.config.lifespan)
+        if not await self._start_app(lifespan):
+            return
+        lifespan.context.run(
+            core.start,
+            app,
+            self._loop,
+            state=lifespan.state,
+            root_path=self.config.root_path.rstrip("/"),
+            log=log.core_line,
+            on_app_error=log.app_error,
+            on_access=log.access if self.config.access_log else None,
+            on_stopped=self._stopped.set,
+        )
+        self._announce()
+        self.started.set()
+        seconds = self.config.graceful_timeout
+        cancelled = None
+        try:
+            await self._wait_for_exit(shutdown_trigger)
+        except asyncio.CancelledError as exc:
+            cancelled, seconds = exc, 0.0
+        finally:
+            await self._stop(lifespan, seconds)
+        if cancelled is not None:
+            raise cancelled
+
+    def _load_app(self) -> App:
+        config = self.config
+        if isinstance(self.app, str):
+            return import_app(self.app, app_dir=config.app_dir, factory=config.factory)
+        return prepare_app(self.app, factory=config.factory)
+
+    def _bind(self) -> _core.Server:
+        certificate = None
+        if self.config.dev:
+            folder = dev_directory(self.config)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                *certificate, sha256 = _core.dev_certificate(folder)
+            except (OSError, _core.ConfigError) as exc:
+                raise StartupError(f"development certificate in {folder}: {exc}") from None
+            self.dev_sha256 = sha256.hex()
+        try:
+            return _core.Server(self.config.core_options(certificate))
+        except (OSError, _core.CertificateError) as exc:
+            raise StartupError(str(exc)) from None
+
+    async def _start_app(self, lifespan: Lifespan) -> bool:
+        """False: the stop was asked for before the application was ready."""
+        startup = asyncio.ensure_future(lifespan.startup())
+        try:
+            await first(startup, self._exit.wait())
+        finally:
+            if not startup.done():
+                startup.cancel()
+                await asyncio.wait([startup])
+                await lifespan.abandon()
+        if startup.cancelled():
+            return False
+        startup.result()
+        if self._exit.is_set():
+            await self._stop_app(lifespan)
+            return False
+        return True
+
+    def _announce(self) -> None:
+        for kind, text in self._addresses:
+            log.log.info("listening kind=%s address=%s", kind, text)
+        if self.dev_sha256 is not None:
+            print(dev_block(self._addresses, self.dev_sha256), file=sys.stderr, flush=True)
+        log.log.info("ready pid=%d", os.getpid())
+
+    # --- stop ---
+
+    async def _wait_for_exit(self, shutdown_trigger: ShutdownTrigger | None) -> None:
+        reasons: list[Awaitable[Any]] = [self._exit.wait(), self._stopped.wait()]
+        if shutdown_trigger is not None:
+            reasons.append(shutdown_trigger())
+        await first(*reasons)
+        if self._stopped.is_set():
+            log.log.error("server: the I/O thread ended by itself")
+            self.exit_code = 1
+
+    async def _stop(self, lifespan: Lifespan, seconds: float) -> None:
+        """No new connections; then wait for what is under way, cancel what is left, and let the
+        application clean up. A second signal cuts each of these waits short."""
+        assert self._core is not None and self._loop is not None
+        core, loop = self._core, self._loop
+        deadline = loop.time() + seconds
+        log.log.info("stopping tasks=%d graceful_timeout=%g", len(core.tasks()), seconds)
+        core.drain(int(seconds * 1000))
+        await first(self._stopped.wait(), self._force.wait(), timeout=seconds + STOP_SLACK)
+        if self._force.is_set():
+            core.drain(0)
+            await first(self._stopped.wait(), timeout=FORCE_WAIT)
+        await self._wait_for_tasks(max(deadline - loop.time(), NOTICE_WAIT))
+        if core.cancel_all() > 0:
+            await self._wait_for_tasks(FORCE_WAIT if self._force.is_set() else CANCEL_WAIT)
+            for task in core.tasks():
+                log.log.warning("server: task did not end when cancelled name=%s", task.get_name())
+        await self._stop_app(lifespan)
+        if self._force.is_set():
+            self.exit_code = 1
+        log.log.info("stopped")
+
+    async def _wait_for_tasks(self, seconds: float) -> None:
+        assert self._core is not None
+        tasks = self._core.tasks()
+        if not tasks:
+            return
+        if self._force.is_set():
+            await asyncio.wait(tasks, timeout=min(seconds, FORCE_WAIT))
+        else:
+            await first(asyncio.wait(tasks), self._force.wait(), timeout=seconds)
+
+    async def _stop_app(self, lifespan: Lifespan) -> None:
+        shutdown = asyncio.ensure_future(lifespan.shutdown())
+        await first(shutdown, self._force.wait())
+        if not shutdown.done():
+            shutdown.cancel()
+            await asyncio.wait([shutdown])
+            await lifespan.abandon()
+        elif not shutdown.result():
+            self.exit_code = 1
+
+    # --- signals ---
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal drains, the second stops at once, the third ends the process: the last
+        one works even when a handler keeps the loop from running. Only the main thread has them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        assert self._loop is not None
+        loop, count = self._loop, 0
+
+        def on_signal(number: int, frame: object) -> None:
+            nonlocal count
+            count += 1
+            if count > 2:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            loop.call_soon_threadsafe(self._on_signal, signal.Signals(number).name, count)
+
+        previous = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, name: str, count: int) -> None:
+        if count == 1:
+            log.log.info("signal name=%s: finishing what is under way, again to stop at once", name)
+            self.shutdown()
+        else:
+            log.log.warning("signal name=%s: stopping at once", name)
+            self._force.set()
+
+
+# --- entry points ---
+
+
+async def serve(
+    app: App | str, config: Config | None = None, *, shutdown_trigger: ShutdownTrigger | None = None
+) -> None:
+    """Serves `app` in the running event loop until `await shutdown_trigger()` returns; without one
+    until SIGINT or SIGTERM (when this is the main thread)."""
+    server = Server(app, config)
+    await server.serve(shutdown_trigger=shutdown_trigger, handle_signals=shutdown_trigger is None)
+
+
+def run(app: App | str, config: Config | None = None) -> int:
+    """Serves `app` in an event loop of its own (config.loop). Returns the exit code."""
+    config = config if config is not None else Config()
+    config.validate()
+    server = Server(app, config)
+    run_in_loop(server.serve(handle_signals=True), loop_factory(config.loop))
+    return server.exit_code
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise StartupError("loop: uvloop is not installed: pip install uvloop") from None
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def run_in_loop(
+    main: Coroutine[Any, Any, None], factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main)
+        return
+    loop = factory()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+# --- the server of this process, for applications that run in it ---
+
+
+def dev_certificate_sha256() -> str | None:
+    """SHA-256 of the development certificate in use, 64 hex digits, for a page that passes it on to
+    `serverCertificateHashes`; None when the running server uses none."""
+    return _running[-1].dev_sha256 if _running else None
+
+
+def quic_port() -> int | None:
+    """The UDP port of the running server; None when it has none."""
+    return _running[-1].quic_port() if _running else None
+
+
+def stats() -> dict[str, int]:
+    """The counters of the running server; {} when there is none."""
+    return _running[-1].stats() if _running else {}
+
+
+# --- helpers ---
+
+
+async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> None:
+    """Waits until one is done (its exception is raised) or the time is up. Coroutines given are
+    cancelled then; tasks and futures are left alone."""
+    given = {a for a in awaitables if asyncio.isfuture(a)}
+    tasks = {asyncio.ensure_future(a) for a in awaitables}
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - given:
+            task.result()
+    finally:
+        ours = [task for task in tasks - given if not task.done()]
+        for task in ours:
+            task.cancel()
+        if ours:
+            await asyncio.wait(ours)
+
+
+def dev_directory(config: Config) -> Path:
+    if config.cert_dir is not None:
+        return Path(config.cert_dir)
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local/share") / "pronghorn"
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def url_of(scheme: str, address: str) -> str:
+    """For a person's browser: loopback and wildcard addresses are called localhost."""
+    host, _, port = address.rpartition(":")
+    if host in ("127.0.0.1", "[::1]", "0.0.0.0", "[::]"):
+        host = "localhost"
+    return f"{scheme}://{host}:{port}"
+
+
+def dev_block(bound: list[tuple[str, str]], sha256: str) -> str:
+    digest = bytes.fromhex(sha256)
+    page = next((url_of("http", text) for kind, text in bound if kind == "tcp"), None)
+    quic = next((url_of("https", text) for kind, text in bound if kind == "quic"), None)
+    lines = [
+        f"  Page          {page}" if page else None,
+        f"  WebTransport  {quic}" if quic else None,
+        f"  Certificate   sha-256 {digest.hex(':').upper()}",
+        f"                base64  {base64.b64encode(digest).decode()}",
+    ]
+    return "\n" + "\n".join(line for line in lines if line is not None) + "\n"

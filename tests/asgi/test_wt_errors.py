@@ -326,10 +326,12 @@ async def test_row_no_datagram_support() -> None:
             await send({"type": "webtransport.datagram.send", "data": b"x"})
         outcome.add({"type": "refused"})
 
-    async with serving(app) as server:
-        async with dial(server.quic, max_datagram_frame_size=None) as client:
-            await client.connect_session()
-            await outcome.until(lambda: len(outcome.events) == 2)
+    async with (
+        serving(app) as server,
+        dial(server.quic, max_datagram_frame_size=None) as client,
+    ):
+        await client.connect_session()
+        await outcome.until(lambda: len(outcome.events) == 2)
     assert outcome.events[0]["datagrams"] is False
     assert outcome.events[0]["max_datagram_size"] == 0
 
@@ -446,13 +448,15 @@ async def test_task_is_not_cancelled_at_disconnect_but_at_the_deadline() -> None
             outcome.add({"type": "cancelled"})
             raise
 
-    async with serving(app, expect_failure=True, graceful_timeout=1) as server:
-        async with dial(server.quic) as client:
-            await client.connect_session()
-            client.close_session()
-            await outcome.until(lambda: outcome.events)
-            await client.ping()
-            assert [event["type"] for event in outcome.events] == ["disconnected"]
+    async with (
+        serving(app, expect_failure=True, graceful_timeout=1) as server,
+        dial(server.quic) as client,
+    ):
+        await client.connect_session()
+        client.close_session()
+        await outcome.until(lambda: outcome.events)
+        await client.ping()
+        assert [event["type"] for event in outcome.events] == ["disconnected"]
     assert [event["type"] for event in outcome.events] == ["disconnected", "cancelled"]
 
 

@@ -44,12 +44,14 @@ def has_ended(recorder: Recorder, stream_id: int) -> bool:
 @aio
 async def test_scope_keys() -> None:
     recorder, scopes = Recorder(), []
-    async with serving(recording(recorder, scopes=scopes), root_path="/mnt") as server:
-        async with dial(server.quic) as client:
-            headers = [("origin", "https://localhost"), ("x-many", "1"), ("x-many", "2")]
-            await client.connect_session("/caf%C3%A9/%2F?a=1&b", headers=headers)
-            client.close_session()
-            await recorder.until(lambda: recorder.of("disconnect"))
+    async with (
+        serving(recording(recorder, scopes=scopes), root_path="/mnt") as server,
+        dial(server.quic) as client,
+    ):
+        headers = [("origin", "https://localhost"), ("x-many", "1"), ("x-many", "2")]
+        await client.connect_session("/caf%C3%A9/%2F?a=1&b", headers=headers)
+        client.close_session()
+        await recorder.until(lambda: recorder.of("disconnect"))
     (scope,) = scopes
     assert scope["type"] == "webtransport"
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
@@ -133,12 +135,14 @@ async def test_scope_state_is_a_shallow_copy() -> None:
 async def test_subprotocols_offered(offered: str, expected: list[str]) -> None:
     recorder, scopes = Recorder(), []
     answer = ACCEPT | {"subprotocol": expected[-1] if expected else None}
-    async with serving(recording(recorder, answer, scopes)) as server:
-        async with dial(server.quic) as client:
-            fields = [("wt-available-protocols", offered)]
-            headers = await client.connect_session(headers=fields)
-            client.close_session()
-            await recorder.until(lambda: recorder.of("disconnect"))
+    async with (
+        serving(recording(recorder, answer, scopes)) as server,
+        dial(server.quic) as client,
+    ):
+        fields = [("wt-available-protocols", offered)]
+        headers = await client.connect_session(headers=fields)
+        client.close_session()
+        await recorder.until(lambda: recorder.of("disconnect"))
     assert scopes[0]["subprotocols"] == expected
     assert headers.get("wt-protocol") == (f'"{expected[-1]}"' if expected else None)
 

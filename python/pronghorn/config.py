@@ -104,8 +104,8 @@ class Config:
         if verify_mode_text(self.verify_mode) != "none" and self.ca_certs is None:
             raise ConfigError("verify_mode: checking client certificates needs ca_certs")
 
-    def core_options(self, certificate: tuple[str, str] | None = None) -> list[tuple[str, str]]:
-        """The configuration in the core's words. `certificate`: paths of the one made for `dev`."""
+    def core_options(self) -> list[tuple[str, str]]:
+        """The configuration in the core's words."""
         self.validate()
         out: list[tuple[str, str]] = []
 
@@ -118,21 +118,16 @@ class Config:
         if not bind and not insecure and (self.dev or not quic):
             bind = list(DEV_BIND if self.dev else DEFAULT_BIND)
         if self.dev:
-            # A browser takes the certificate by its hash for WebTransport only: the page itself has
-            # to come over cleartext, which counts as secure from a loopback address.
-            insecure, bind = bind + insecure, []
+            # A browser takes the certificate by its hash for WebTransport only: the page itself
+            # comes over cleartext, which counts as secure from a loopback address.
             quic = quic or list(DEV_QUIC_BIND)
+            add("dev_certificate", self.dev_directory())
         add("bind", *bind)
         add("insecure_bind", *insecure)
         add("quic_bind", *quic)
-        if certificate is not None:
-            add("certfile", certificate[0])
-            add("keyfile", certificate[1])
-            add("dev_certificate", True)
-        else:
-            add("certfile", self.certfile)
-            add("keyfile", self.keyfile)
-            add("keyfile_password", self.keyfile_password)
+        add("certfile", self.certfile)
+        add("keyfile", self.keyfile)
+        add("keyfile_password", self.keyfile_password)
         add("ca_certs", self.ca_certs)
         if self.verify_mode is not None:
             add("verify_mode", verify_mode_text(self.verify_mode))
@@ -142,6 +137,13 @@ class Config:
             values = value if isinstance(value, list | tuple) else [value]
             add(str(name), *values)
         return out
+
+    def dev_directory(self) -> Path:
+        """Where the development certificate is kept: one per user, unless cert_dir says otherwise."""
+        if self.cert_dir is not None:
+            return Path(self.cert_dir)
+        data = os.environ.get("XDG_DATA_HOME")
+        return (Path(data) if data else Path.home() / ".local/share") / "pronghorn"
 
 
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits

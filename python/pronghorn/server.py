@@ -1,8 +1,8 @@
 """One server in one event loop: bind, start the application, serve, drain, stop.
 
 The order of a start makes sure that nothing is half started: everything that can be refused
-(options, certificate, addresses) is asked first, then the application's lifespan runs, and only then
-are connections taken. A stop goes the other way round (Server._stop).
+(options, certificate, addresses) is asked first, then the application's lifespan runs, and only
+then are connections taken. A stop goes the other way round (Server._stop).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 from . import _core, log
@@ -98,7 +97,8 @@ class Server:
         self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
     ) -> None:
         """Serves until shutdown(), until `await shutdown_trigger()` returns, or, with
-        `handle_signals`, until SIGINT or SIGTERM. ConfigError, StartupError: nothing was started."""
+        `handle_signals`, until SIGINT or SIGTERM. ConfigError, StartupError: nothing was started.
+        """
         if self._loop is not None:
             raise RuntimeError("a Server serves once")
         self._loop = asyncio.get_running_loop()
@@ -160,17 +160,16 @@ class Server:
         return prepare_app(self.app, factory=config.factory)
 
     def _bind(self) -> _core.Server:
-        certificate = None
         if self.config.dev:
-            folder = dev_directory(self.config)
+            folder = self.config.dev_directory()
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                *certificate, sha256 = _core.dev_certificate(folder)
+                _, _, sha256 = _core.dev_certificate(folder)
             except (OSError, _core.ConfigError) as exc:
                 raise StartupError(f"development certificate in {folder}: {exc}") from None
             self.dev_sha256 = sha256.hex()
         try:
-            return _core.Server(self.config.core_options(certificate))
+            return _core.Server(self.config.core_options())
         except (OSError, _core.CertificateError) as exc:
             raise StartupError(str(exc)) from None
 
@@ -376,13 +375,6 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
-
-
-def dev_directory(config: Config) -> Path:
-    if config.cert_dir is not None:
-        return Path(config.cert_dir)
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local/share") / "pronghorn"
 
 
 def port_of(address: str) -> int:

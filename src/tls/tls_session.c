@@ -112,12 +112,10 @@ int ph_tls_quic_new(struct gnutls_session_int **out, struct ph_tls_cred *cred, b
     int rv = ph_tls_common_new(&session, cred, is_server, true, (const char *const[]){alpn, NULL});
     if (rv != 0)
         return rv;
-    if (is_server)
-        gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS,
-                                           GNUTLS_HOOK_PRE, require_alpn);
-    else
-        gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS,
-                                           GNUTLS_HOOK_POST, require_alpn);
+    /* Before a server says what it has chosen; a client knows by the Finished messages. */
+    gnutls_handshake_set_hook_function(
+        session, is_server ? GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS : GNUTLS_HANDSHAKE_FINISHED,
+        GNUTLS_HOOK_PRE, require_alpn);
     /* RFC 6066 3: literal addresses are not sent as a server name. */
     struct ph_addr addr;
     if (!is_server && server_name != NULL && ph_addr_parse(&addr, server_name, 0) != 0 &&

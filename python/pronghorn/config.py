@@ -139,7 +139,7 @@ class Config:
         return out
 
     def dev_directory(self) -> Path:
-        """Where the development certificate is kept: one per user, unless cert_dir says otherwise."""
+        """Where the development certificate is kept: per user, unless cert_dir says otherwise."""
         if self.cert_dir is not None:
             return Path(self.cert_dir)
         data = os.environ.get("XDG_DATA_HOME")

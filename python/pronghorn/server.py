@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from .lifespan import Lifespan
 CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
 FORCE_WAIT = 1.0  # seconds for the same once a second signal came
+SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
 STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
 
 ShutdownTrigger = Callable[..., Awaitable[Any]]
@@ -49,6 +51,7 @@ class Server:
         self.dev_sha256: str | None = None
         self._core: _core.Server | None = None
         self._addresses: list[tuple[str, str]] = []
+        self._last_stats: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exit = asyncio.Event()
         self._force = asyncio.Event()
@@ -91,7 +94,7 @@ class Server:
 
     def stats(self) -> dict[str, int]:
         """Counters since the start; {} before it."""
-        return self._core.stats() if self._core is not None else {}
+        return self._core.stats() if self._core is not None else dict(self._last_stats)
 
     async def serve(
         self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
@@ -116,6 +119,8 @@ class Server:
                 _running.remove(self)
             if self._core is not None:
                 self._core.close()
+                self._last_stats = self._core.stats()
+                self._core = None
             self._ended.set()
 
     # --- start ---
@@ -123,35 +128,35 @@ class Server:
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
         self.config.validate()
         app = self._load_app()
-        self._core = core = self._bind()
-        self._addresses = core.addresses()
+        self._core = self._bind()
+        self._addresses = self._core.addresses()
         _running.append(self)
         lifespan = Lifespan(app, self.config.lifespan)
         if not await self._start_app(lifespan):
             return
-        lifespan.context.run(
-            core.start,
-            app,
-            self._loop,
-            state=lifespan.state,
-            root_path=self.config.root_path.rstrip("/"),
-            log=log.core_line,
-            on_app_error=log.app_error,
-            on_access=log.access if self.config.access_log else None,
-            on_stopped=self._stopped.set,
-        )
+        try:
+            lifespan.context.run(
+                self._core.start,
+                app,
+                self._loop,
+                state=lifespan.state,
+                root_path=self.config.root_path.rstrip("/"),
+                log=log.core_line,
+                on_app_error=log.app_error,
+                on_access=log.access if self.config.access_log else None,
+                on_stopped=self._stopped.set,
+            )
+        except OSError as exc:
+            await self._stop_app(lifespan)
+            raise StartupError(str(exc)) from None
         self._announce()
         self.started.set()
-        seconds = self.config.graceful_timeout
-        cancelled = None
         try:
             await self._wait_for_exit(shutdown_trigger)
-        except asyncio.CancelledError as exc:
-            cancelled, seconds = exc, 0.0
-        finally:
-            await self._stop(lifespan, seconds)
-        if cancelled is not None:
-            raise cancelled
+        except BaseException:  # cancelled, or the trigger failed: nobody waits for a graceful stop
+            await self._stop(lifespan, 0.0)
+            raise
+        await self._stop(lifespan, self.config.graceful_timeout)
 
     def _load_app(self) -> App:
         config = self.config
@@ -261,10 +266,14 @@ class Server:
             yield
             return
         assert self._loop is not None
-        loop, count = self._loop, 0
+        loop, count, last = self._loop, 0, (0, -SIGNAL_ECHO)
 
         def on_signal(number: int, frame: object) -> None:
-            nonlocal count
+            nonlocal count, last
+            now = time.monotonic()
+            if last[0] == number and now - last[1] < SIGNAL_ECHO:
+                return
+            last = (number, now)
             count += 1
             if count > 2:
                 signal.signal(number, signal.SIG_DFL)

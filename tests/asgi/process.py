@@ -1,0 +1,91 @@
+"""Runs the command in a process of its own and waits for what it says, never for time to pass."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+DEADLINE = 60.0  # seconds: what has not come by then will not come
+
+
+class Command:
+    """`python -m pronghorn ...` in `folder`."""
+
+    def __init__(self, folder: Path, *args: str, argv: list[str] | None = None) -> None:
+        self.output = ""
+        self.process = subprocess.Popen(
+            argv or [sys.executable, "-m", "pronghorn", *args],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        self._deadline = time.monotonic() + DEADLINE
+        assert self.process.stdout is not None
+        self._stdout = self.process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+
+    def _read(self) -> bool:
+        """Takes what is there, waiting for it; False at the end of the output."""
+        left = self._deadline - time.monotonic()
+        if not self._selector.select(max(left, 0)):
+            self.process.kill()
+            raise AssertionError(f"timed out; so far:\n{self.output}")
+        data = os.read(self._stdout.fileno(), 65536)
+        self.output += data.decode(errors="replace")
+        return bool(data)
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """The first match in all output, now or later."""
+        while True:
+            if found := re.search(pattern, self.output, re.MULTILINE):
+                return found
+            if not self._read():
+                raise AssertionError(f"ended before {pattern!r}:\n{self.output}")
+
+    def address(self, kind: str) -> tuple[str, int]:
+        self.line(r"ready pid=")
+        host, port = self.line(rf"listening kind={kind} address=(\S+):(\d+)$").groups()
+        return host.strip("[]"), int(port)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Reads to the end; the exit code."""
+        while self._read():
+            pass
+        return self.process.wait(max(self._deadline - time.monotonic(), 1))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._stdout.close()
+        self._selector.close()
+
+
+@contextlib.contextmanager
+def command(folder: Path, *args: str, argv: list[str] | None = None) -> Iterator[Command]:
+    running = Command(folder, *args, argv=argv)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def outcome(folder: Path, *args: str) -> tuple[int, str]:
+    """Exit code and output of a command that ends by itself."""
+    with command(folder, *args) as running:
+        code = running.end()
+        return code, running.output

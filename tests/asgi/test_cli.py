@@ -1,0 +1,360 @@
+"""The command as its user sees it: a process, its output, its exit code."""
+
+import dataclasses
+import http.client
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from process import command, outcome
+from pronghorn import Config, _core
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = """
+import asyncio
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            print(message["type"])
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/raise":
+        raise ValueError("the application's own mistake")
+    if scope["path"] == "/block":
+        print("blocked")
+        while True:
+            pass
+    if scope["path"] == "/forever":
+        print("waiting")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("cancelled")
+    body = b""
+    while True:
+        message = await receive()
+        print("got", len(message["body"]))
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    text = scope["root_path"].encode() + b"|" + scope["path"].encode() + b"|" + body
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", str(len(text)).encode())]})
+    await send({"type": "http.response.body", "body": text})
+
+def make():
+    return app
+
+def broken():
+    return helper()
+
+def helper():
+    raise LookupError("no settings")
+
+number = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+    (tmp_path / "missing.py").write_text("import no_such_package\n")
+    (tmp_path / "syntax.py").write_text("def broken(:\n")
+    (tmp_path / "failing.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no database'})\n"
+    )
+    return tmp_path
+
+
+def get(address, path="/", **settings):
+    host, port = address
+    tls = settings.get("context")
+    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+    connection = kind(host, port, timeout=30, **settings)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def busy(kind):
+    taken = socket.socket(socket.AF_INET, kind)
+    taken.bind(("127.0.0.1", 0))
+    if kind == socket.SOCK_STREAM:
+        taken.listen()
+    return taken
+
+
+# --- serving and stopping ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_serves_until_a_signal(folder, loop, number):
+    with command(folder, "main:app", "--port", "0", "--loop", loop) as server:
+        assert get(server.address("tcp")) == (200, b"|/|")
+        server.signal(number)
+        assert server.end() == 0
+    said = [line for line in server.output.splitlines() if line.startswith("lifespan")]
+    assert said == ["lifespan.startup", "lifespan.shutdown"]
+    assert f"signal name={number.name}" in server.output
+
+
+def test_console_script_is_the_same_command(folder):
+    script = Path(sys.executable).with_name("pronghorn")
+    with command(folder, argv=[str(script), "main:app", "--port", "0"]) as server:
+        assert get(server.address("tcp"))[0] == 200
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_a_request_under_way_is_finished(folder):
+    with command(folder, "main:app", "--port", "0") as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        server.line("^got 3$")
+        server.signal(signal.SIGTERM)
+        server.line("stopping tasks=1 graceful_timeout=10")
+        client.sendall(b"def")
+        with client, client.makefile("rb") as answer:
+            assert answer.read().endswith(b"|/|abcdef")
+        assert server.end() == 0
+
+
+def test_what_does_not_finish_in_time_is_cancelled(folder):
+    with command(folder, "main:app", "--port", "0", "--graceful-timeout", "0.2") as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        client.sendall(b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.line("^waiting$")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        client.close()
+    assert re.search("^cancelled$.*^lifespan.shutdown$", server.output, re.MULTILINE | re.DOTALL)
+
+
+def test_a_second_signal_stops_at_once(folder):
+    with command(folder, "main:app", "--port", "0", "--graceful-timeout", "3600") as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        client.sendall(b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.line("^waiting$")
+        server.signal(signal.SIGINT)
+        server.line("stopping tasks=1")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 1
+        client.close()
+    assert "cancelled" in server.output
+
+
+def test_repeated_signals_end_a_blocked_process(folder):
+    with command(folder, "main:app", "--port", "0") as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        client.sendall(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.line("^blocked$")
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        for attempt in range(100):  # as somebody who keeps pressing keys
+            server.signal(numbers[attempt % 2])
+            try:
+                server.process.wait(0.1)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+        client.close()
+        assert -server.process.returncode in numbers
+
+
+def test_an_exception_is_logged_with_the_users_frames_only(folder):
+    with command(folder, "main:app", "--port", "0") as server:
+        assert get(server.address("tcp"), "/raise")[0] == 500
+        server.line("ValueError: the application's own mistake")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    files = re.findall(r'File "([^"]+)"', server.output)
+    assert files == [str(folder / "main.py")]
+
+
+def test_access_log(folder):
+    with command(folder, "main:app", "--port", "0", "--access-log") as server:
+        get(server.address("tcp"), "/a%0Ab")
+        found = server.line(
+            r"request client=127\.0\.0\.1:\d+ method=GET path=(\S+) http=1\.1 (.*)$"
+        )
+        assert found[1] == "/a\\nb"
+        assert re.fullmatch(r"status=200 bytes=6 ms=\d+\.\d", found[2])
+
+
+def test_root_path_factory_and_app_dir(folder):
+    args = ["--app-dir", str(folder), "--factory", "--root-path", "/api/", "--bind", "127.0.0.1:0"]
+    with command(ROOT, "main:make", *args) as server:
+        assert get(server.address("tcp"), "/x")[1] == b"/api|/api/x|"
+
+
+def test_options_reach_the_core(folder):
+    args = ["--port", "0", "--option", "max-body=3", "--option", "server_header=off"]
+    with command(folder, "main:app", *args) as server:
+        address = server.address("tcp")
+        connection = http.client.HTTPConnection(*address, timeout=30)
+        connection.request("POST", "/", body=b"1234")
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def test_tls_with_cleartext_beside_it(folder):
+    certfile, keyfile, _ = _core.dev_certificate(folder)
+    args = ["--certfile", certfile, "--keyfile", keyfile, "--bind", "127.0.0.1:0"]
+    args += ["--insecure-bind", "127.0.0.1:0", "--quic-bind", "127.0.0.1:0"]
+    context = ssl.create_default_context(cafile=certfile)
+    with command(folder, "main:app", *args) as server:
+        host, port = server.address("tls")
+        assert host == "127.0.0.1"
+        assert get(("localhost", port), context=context)[0] == 200
+        assert get(server.address("tcp"))[0] == 200
+        assert server.address("quic")[1] > 0
+
+
+def test_dev_says_where_everything_is(folder):
+    args = ["--dev", "--cert-dir", "certs", "--port", "0", "--quic-bind", "127.0.0.1:0"]
+    with command(folder, "main:app", *args) as server:
+        _, port = server.address("tcp")
+        assert server.line(r"Page +http://(\S+)")[1] == f"localhost:{port}"
+        _, port = server.address("quic")
+        assert server.line(r"WebTransport +https://(\S+)")[1] == f"localhost:{port}"
+        shown = server.line(r"sha-256 ([0-9A-F:]{95})$")[1]
+        *_, sha256 = _core.dev_certificate(folder / "certs")
+        assert bytes.fromhex(shown.replace(":", "")) == sha256
+    assert (folder / "certs/dev-key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_demo_of_the_readme_starts():
+    args = ["--dev", "--port", "0", "--quic-bind", "127.0.0.1:0", "--app-dir", "examples"]
+    with command(ROOT, "dispatcher:app", *args) as server:
+        status, body = get(server.address("tcp"))
+        assert (status, body) == (200, b'{"http_version":"1.1"}')
+        status, body = get(server.address("tcp"), "/webtransport-address")
+        assert status == 200
+        assert str(server.address("quic")[1]).encode() in body
+
+
+# --- refusing to start ---
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ([], "which application? MODULE:ATTRIBUTE"),
+        (["main"], "app: 'main' is not MODULE:ATTRIBUTE"),
+        (["main:app", "--bidn", "x"], "unrecognized arguments: --bidn x"),
+        (["main:app", "--bind", "localhost"], "--bind: 'localhost' is not HOST:PORT"),
+        (["main:app", "--port", "http"], "--port: 'http' is not a number from 0 to 65535"),
+        (
+            ["main:app", "--port", "1", "--bind", "a:1"],
+            "--bind: says the same as --host and --port",
+        ),
+        (["main:app", "--certfile", "none.pem"], "--certfile: no such file: 'none.pem'"),
+        (["main:app", "--quic-bind", "localhost:4433"], "--quic-bind: QUIC needs a certificate"),
+        (["main:app", "--log-level", "loud"], "--log-level: 'loud' is not one of debug, info"),
+        (["main:app", "--graceful-timeout", "soon"], "--graceful-timeout: 'soon' is not a number"),
+        (["main:app", "--app-dir", "nowhere"], "--app-dir: no such folder: 'nowhere'"),
+        (["main:app", "--option", "gso"], "--option: 'gso' is not NAME=VALUE"),
+        (["main:app", "--option", "gso=maybe"], "gso: "),
+        (["main:app", "--option", "no_such=1"], "no_such"),
+        (["main:app", "--option", "idle_timeout=1"], "1000 to 3600000"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_2(folder, args, text):
+    code, output = outcome(folder, *args)
+    assert code == 2
+    assert text in output
+    assert output.startswith("pronghorn: ")
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["nowhere:app"], "no module 'nowhere'"),
+        (["main:nothing"], "module 'main' has no attribute 'nothing'"),
+        (["main:number"], "main:number: not an application: a int cannot be called"),
+        (["main:make"], "it does not take (scope, receive, send); if it makes the application"),
+        (["failing:app"], "lifespan: the application's start-up failed: no database"),
+        (["main:app", "--certfile", "main.py"], "main.py"),
+    ],
+)
+def test_what_cannot_start_is_one_line_and_exits_3(folder, args, text):
+    code, output = outcome(folder, *args, "--bind", "127.0.0.1:0")
+    assert code == 3
+    assert text in output
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "files", "text"),
+    [
+        (["missing:app"], ["missing.py"], "ModuleNotFoundError: No module named 'no_such_package'"),
+        (["syntax:app"], ["syntax.py"], "SyntaxError"),
+        (["main:broken", "--factory"], ["main.py", "main.py"], "LookupError: no settings"),
+    ],
+)
+def test_the_users_mistake_comes_with_the_users_traceback(folder, args, files, text):
+    code, output = outcome(folder, *args)
+    assert code == 3
+    assert text in output
+    assert re.findall(r'File "([^"]+)"', output) == [str(folder / name) for name in files]
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--bind", "TCP"), ("--quic-bind", "UDP")])
+def test_a_busy_port_is_named_before_the_application_starts(folder, option, kind):
+    sockets = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+    with busy(sockets[kind]) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        args = ["--dev", "--cert-dir", "certs", option, address]
+        if kind == "UDP":
+            args += ["--bind", "127.0.0.1:0"]
+        code, output = outcome(folder, "main:app", *args)
+    assert code == 3
+    assert address in output
+    assert "lifespan.startup" not in output
+
+
+def test_uvloop_by_name_needs_it_installed(folder):
+    (folder / "uvloop.py").write_text("raise ImportError('not here')\n")
+    code, output = outcome(folder, "main:app", "--loop", "uvloop")
+    assert (code, output) == (3, "pronghorn: loop: uvloop is not installed: pip install uvloop\n")
+
+
+# --- telling ---
+
+
+def test_version_names_core_and_libraries(folder):
+    code, output = outcome(folder, "--version")
+    assert code == 0
+    for name in ("pronghorn", "core", "Python", "gnutls", "nghttp3", "ngtcp2"):
+        assert re.search(rf"\b{name} \d+\.\d+", output), name
+
+
+def test_show_limits_lists_every_option(folder):
+    code, output = outcome(folder, "--show-limits")
+    assert code == 0
+    for name, _, default, accepts, text, _ in _core.options():
+        assert f"{name}={default}" in output
+        assert accepts in output
+        assert text in output
+
+
+def test_help_names_every_setting_of_config(folder):
+    code, output = outcome(folder, "--help")
+    assert code == 0
+    fields = {field.name for field in dataclasses.fields(Config)} - {"alpn_protocols", "options"}
+    for name in fields | {"option"}:
+        assert f"--{name.replace('_', '-')} " in output

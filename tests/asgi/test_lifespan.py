@@ -1,0 +1,285 @@
+"""The lifespan protocol: before the first connection, after the last, and every way it can fail."""
+
+import asyncio
+import contextvars
+import http.client
+import logging
+import socket
+
+import pronghorn
+import pytest
+from harness import aio, serving
+from pronghorn import StartupError, UserCodeError, lifespan
+
+LIFESPAN = contextvars.ContextVar("LIFESPAN", default="unset")
+
+
+async def answer(send, body):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def get(port, path="/"):
+    def ask():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        try:
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(ask)
+
+
+def application(events, *, on_request=None, startup=None, shutdown=None):
+    """Records what the server asks; `startup` and `shutdown` replace the usual answers."""
+
+    async def app(scope, receive, send):
+        if scope["type"] != "lifespan":
+            events.append("request")
+            await on_request(scope, send)
+            return
+        events.append(scope)
+        assert await receive() == {"type": "lifespan.startup"}
+        events.append("startup")
+        await (startup(scope, send) if startup else send({"type": "lifespan.startup.complete"}))
+        assert await receive() == {"type": "lifespan.shutdown"}
+        events.append("shutdown")
+        await (shutdown(scope, send) if shutdown else send({"type": "lifespan.shutdown.complete"}))
+
+    return app
+
+
+async def start_and_stop(app, mode="auto"):
+    """The server, after it was started and stopped again."""
+    server = pronghorn.Server(app, pronghorn.Config(bind="127.0.0.1:0", lifespan=mode))
+    serve = asyncio.create_task(server.serve())
+    try:
+        await server.wait_started()
+    finally:
+        server.shutdown()
+        await asyncio.wait([serve])
+    serve.result()
+    return server
+
+
+@aio
+async def test_startup_comes_first_and_shutdown_last():
+    events = []
+
+    async def on_request(scope, send):
+        await answer(send, b"hello")
+
+    app = application(events, on_request=on_request)
+    async with serving(app, lifespan="on") as server:
+        assert await get(server.http) == (200, b"hello")
+    scope, *rest = events
+    assert rest == ["startup", "request", "shutdown"]
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
+
+
+@aio
+async def test_state_is_copied_shallowly_into_each_scope():
+    states = []
+
+    async def startup(scope, send):
+        scope["state"]["pool"] = ["a"]
+        await send({"type": "lifespan.startup.complete"})
+
+    async def on_request(scope, send):
+        states.append(dict(scope["state"]))
+        scope["state"]["mine"] = True
+        scope["state"]["pool"].append("b")
+        await answer(send, b"")
+
+    app = application([], on_request=on_request, startup=startup)
+    async with serving(app, lifespan="auto") as server:
+        await get(server.http)
+        await get(server.http)
+    assert states == [{"pool": ["a", "b", "b"]}, {"pool": ["a", "b", "b"]}]
+
+
+@aio
+async def test_requests_see_context_variables_of_startup():
+    async def startup(scope, send):
+        LIFESPAN.set("set")
+        await send({"type": "lifespan.startup.complete"})
+
+    async def on_request(scope, send):
+        await answer(send, LIFESPAN.get().encode())
+
+    app = application([], on_request=on_request, startup=startup)
+    async with serving(app, lifespan="on") as server:
+        assert (await get(server.http))[1] == b"set"
+
+
+@aio
+async def test_auto_takes_an_application_that_raises_for_one_without_lifespan():
+    seen = []
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        seen.append("state" in scope)
+        await answer(send, b"works")
+
+    async with serving(app, lifespan="auto", expect_failure=True) as server:
+        assert (await get(server.http))[1] == b"works"
+    assert seen == [False]
+
+
+@aio
+async def test_auto_takes_an_application_that_returns_for_one_without_lifespan():
+    async def app(scope, receive, send):
+        pass
+
+    assert (await start_and_stop(app)).exit_code == 0
+
+
+@aio
+async def test_off_asks_nothing():
+    async def app(scope, receive, send):
+        raise AssertionError("asked")
+
+    assert (await start_and_stop(app, "off")).exit_code == 0
+
+
+@aio
+async def test_on_refuses_an_application_that_raises():
+    async def app(scope, receive, send):
+        raise LookupError("no such table")
+
+    with pytest.raises(UserCodeError, match="raised at start-up") as caught:
+        await start_and_stop(app, "on")
+    assert isinstance(caught.value.__cause__, LookupError)
+    caught.value.__cause__.with_traceback(None)
+
+
+@aio
+async def test_on_refuses_an_application_that_returns():
+    async def app(scope, receive, send):
+        pass
+
+    with pytest.raises(StartupError, match="returned before start-up was complete"):
+        await start_and_stop(app, "on")
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@aio
+async def test_startup_failed_stops_the_server(mode):
+    async def startup(scope, send):
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    events = []
+    with pytest.raises(StartupError, match="start-up failed: no database"):
+        await start_and_stop(application(events, startup=startup), mode)
+    assert events[1:] == ["startup"]
+
+
+@aio
+async def test_nothing_is_accepted_before_startup_is_complete():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    waiting = asyncio.Event()
+    release = asyncio.Event()
+
+    async def startup(scope, send):
+        waiting.set()
+        await release.wait()
+        await send({"type": "lifespan.startup.complete"})
+
+    async def on_request(scope, send):
+        await answer(send, b"")
+
+    events = []
+    app = application(events, on_request=on_request, startup=startup)
+    server = pronghorn.Server(app, pronghorn.Config(bind=f"127.0.0.1:{port}"))
+    serve = asyncio.create_task(server.serve())
+    await waiting.wait()
+    request = asyncio.create_task(get(port))  # the kernel takes the connection, nobody reads it
+    assert not server.started.is_set()
+    release.set()
+    await server.wait_started()
+    assert (await request)[0] == 200
+    server.shutdown()
+    await serve
+    assert events[1:] == ["startup", "request", "shutdown"]
+
+
+@aio
+async def test_a_stop_during_startup_ends_it():
+    waiting = asyncio.Event()
+    ended = []
+
+    async def startup(scope, send):
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    server = pronghorn.Server(
+        application([], startup=startup), pronghorn.Config(bind="127.0.0.1:0")
+    )
+    serve = asyncio.create_task(server.serve())
+    await waiting.wait()
+    server.shutdown()
+    await serve
+    assert ended == [True]
+    with pytest.raises(StartupError, match="stopped before it was started"):
+        await server.wait_started()
+
+
+@aio
+async def test_startup_and_shutdown_have_deadlines(monkeypatch, caplog):
+    async def forever(scope, send):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(lifespan, "STARTUP_TIMEOUT", 0.05)
+    monkeypatch.setattr(lifespan, "SHUTDOWN_TIMEOUT", 0.05)
+    with pytest.raises(StartupError, match=r"start-up took more than 0\.05 s"):
+        await start_and_stop(application([], startup=forever))
+    with caplog.at_level(logging.ERROR, "pronghorn"):
+        server = await start_and_stop(application([], shutdown=forever))
+    assert server.exit_code == 1
+    assert "shutdown took more than" in caplog.text
+
+
+@aio
+async def test_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
+    async def shutdown(scope, send):
+        await send({"type": "lifespan.shutdown.failed", "message": "disk full"})
+
+    with caplog.at_level(logging.ERROR, "pronghorn"):
+        server = await start_and_stop(application([], shutdown=shutdown))
+    assert server.exit_code == 1
+    assert "disk full" in caplog.text
+
+
+@aio
+async def test_an_exception_at_shutdown_is_logged_with_its_traceback(caplog):
+    async def shutdown(scope, send):
+        raise OSError("cannot flush")
+
+    with caplog.at_level(logging.ERROR, "pronghorn"):
+        server = await start_and_stop(application([], shutdown=shutdown))
+    assert server.exit_code == 1
+    assert "OSError: cannot flush" in caplog.text
+    assert "in shutdown" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("lifespan.startup.done", "is not a lifespan message"),
+        ("http.response.start", "is not a lifespan message"),
+        ("lifespan.shutdown.complete", "before start-up was answered"),
+    ],
+)
+@aio
+async def test_a_wrong_message_is_an_error_even_in_auto_mode(message, text):
+    async def startup(scope, send):
+        await send({"type": message})
+
+    with pytest.raises(StartupError, match=text):
+        await start_and_stop(application([], startup=startup))

@@ -45,6 +45,13 @@ bool ph_field_is_connection_specific(const char *name,
                                      size_t n); /* RFC 9114 4.2, names in lower case */
 /* Decimal digits only, below 2^63. PH_E_MALFORMED otherwise. */
 int ph_content_length_parse(const char *p, size_t n, uint64_t *out);
+/* host [ ":" port ] without user information: what Host, :authority and targets may hold. Stricter
+ * than RFC 3986: of the characters of a registered name only letters, digits, "-", ".", "_", "~"
+ * and percent-encoded ones; host not empty, port 1 to 65535. */
+bool ph_authority_is_valid(const char *p, size_t n);
+/* Path and query of a request in origin form: begins with "/", no white space, controls or "#".
+ * Bytes above 0x7f are kept as they are. */
+bool ph_target_is_valid(const char *p, size_t n);
 
 /* --- Heads --- */
 
@@ -66,13 +73,16 @@ void ph_head_fini(struct ph_head *head);
 struct ph_head_builder {
     struct ph_head head;
     const struct ph_http_limits *limits;
-    bool regular_seen, is_response;
+    bool regular_seen, is_response, is_trailers;
     unsigned seen;
     int error;     /* first error; later fields are ignored */
     size_t off[8]; /* offsets of pseudo values in the arena */
 };
 void ph_head_builder_init(struct ph_head_builder *builder, const struct ph_http_limits *limits,
                           bool is_response);
+/* For a trailer section: no pseudo-header fields, the same limits; finish gives head.fields. */
+void ph_head_builder_init_trailers(struct ph_head_builder *builder,
+                                   const struct ph_http_limits *limits);
 int ph_head_builder_add(struct ph_head_builder *builder, const char *name, size_t name_len,
                         const char *value, size_t value_len);
 int ph_head_builder_finish(
@@ -83,7 +93,7 @@ void ph_head_builder_fini(struct ph_head_builder *builder); /* when it was not f
 
 struct ph_exchange;
 
-/* What an engine does for an exchange. */
+/* What an engine does for an exchange. None of these calls the sink, except for on_acked. */
 struct ph_exchange_ops {
     /* Head, checked already (names lower case, valid). Informational (100 to 199) or final. */
     void (*respond)(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
@@ -91,12 +101,17 @@ struct ph_exchange_ops {
     void (*write)(struct ph_exchange *ex, struct ph_slice slice,
                   bool fin); /* takes the reference */
     void (*trailers)(struct ph_exchange *ex, const struct ph_field *fields,
-                     size_t n);                           /* ends the response */
-    void (*consume)(struct ph_exchange *ex, size_t n);    /* body bytes were used */
+                     size_t n); /* ends the response */
+    /* n > 0: body bytes were used. n = 0: the reader waits for the body; this is what sends "100
+     * Continue" to a client that asked for it (RFC 9110 10.1.1). */
+    void (*consume)(struct ph_exchange *ex, size_t n);
     void (*reset)(struct ph_exchange *ex, uint64_t code); /* abort both directions */
     void (*stop)(struct ph_exchange *ex,
                  uint64_t code); /* no interest in the rest of the request body */
 };
+
+/* The error code given to ops->reset when our own application broke the response (RFC 9114 8.1). */
+#define PH_HTTP_INTERNAL_ERROR UINT64_C(0x102)
 
 /* Owner's side. on_closed is last; the exchange is freed after it. */
 struct ph_exchange_sink {
@@ -113,7 +128,14 @@ struct ph_exchange_sink {
     void (*on_closed)(void *self, struct ph_exchange *ex, bool clean, uint64_t code);
 };
 
-enum ph_exchange_state { PH_EX_HEAD, PH_EX_BODY, PH_EX_DONE }; /* of each direction */
+/* Of each direction. An exchange:
+ *
+ *      in   HEAD --on_body--> BODY --on_end--> DONE
+ *      out  HEAD --respond(final)--> BODY --write(fin), trailers--> DONE
+ *             \--respond(1xx)--> HEAD
+ *
+ * and `is_aborted` ends both: every later call of the owner gives PH_E_CLOSED. */
+enum ph_exchange_state { PH_EX_HEAD, PH_EX_BODY, PH_EX_DONE };
 
 /* Base of the engines' own structures: first member there. */
 struct ph_exchange {
@@ -124,24 +146,35 @@ struct ph_exchange {
     struct ph_path path; /* as of the head */
     bool tls;
     enum ph_exchange_state in, out;
-    uint64_t in_bytes;   /* body bytes received, against content-length */
-    bool is_head_method; /* HEAD: no body is sent */
+    uint64_t in_bytes;    /* body bytes received, against content-length */
+    bool is_head_method;  /* HEAD: no body is sent */
+    bool out_is_bodiless; /* HEAD, 204, 304: written bytes are swallowed */
+    bool out_close;       /* the application said "connection: close" */
     bool out_has_length;
     uint64_t out_length, out_bytes; /* declared and written body bytes */
     bool is_aborted;
 };
+/* Zeroes it; the engine then sets head (which the exchange owns from there on), path, tls. */
 void ph_exchange_init(struct ph_exchange *ex, const struct ph_exchange_ops *ops,
                       const struct ph_exchange_sink *sink);
 void ph_exchange_fini(struct ph_exchange *ex);
-/* Checked front doors for the sink's owner; they enforce RFC 9110 (no body on HEAD, 204, 304;
- * declared length kept: PH_E_INVAL and an abort when exceeded or, at the end, not reached), then
- * call ops. Bytes of a bodiless response are swallowed. PH_E_STATE out of order, PH_E_CLOSED after
- * an abort. */
+/* Checked front doors for the sink's owner; they enforce RFC 9110, then call ops.
+ *
+ * PH_E_INVAL for field names that are not lower-case tokens, bad values, pseudo-header fields and
+ * statuses outside 100 to 999 (101 included: nothing is upgraded); nothing was sent then. Fields
+ * that belong to the connection (connection, transfer-encoding, keep-alive, ...) are taken out;
+ * "connection: close" is honoured by HTTP/1.1. No body goes out on HEAD, 204, 304: its bytes are
+ * swallowed, and reported as acked within the call. A declared content-length is kept: going past
+ * it, or ending before it, gives PH_E_INVAL and aborts the exchange (in respond with `fin`, where
+ * nothing was sent yet, only PH_E_INVAL). Trailers are dropped silently when the request did not
+ * say TE: trailers, or is HTTP/1.0; 1xx heads are dropped on HTTP/1.0. PH_E_STATE out of order,
+ * PH_E_CLOSED after an abort. */
 int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
                         bool fin);
-int ph_exchange_write(struct ph_exchange *ex, struct ph_slice slice, bool fin);
+int ph_exchange_write(struct ph_exchange *ex, struct ph_slice slice,
+                      bool fin); /* takes the reference, always */
 int ph_exchange_trailers(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
-void ph_exchange_consume(struct ph_exchange *ex, size_t n);
+void ph_exchange_consume(struct ph_exchange *ex, size_t n); /* n = 0: see ph_exchange_ops */
 void ph_exchange_reset(struct ph_exchange *ex, uint64_t code);
 void ph_exchange_stop(struct ph_exchange *ex, uint64_t code);
 /* For engines: report body bytes; PH_E_MALFORMED when they pass content-length; at the end when
@@ -151,6 +184,21 @@ int ph_exchange_on_end(struct ph_exchange *ex);
 
 /* --- HTTP/1.1 --- */
 
+/* One TCP connection. Requests are parsed strictly (RFC 9112, nothing lenient: docs/limits.md),
+ * answered in order. Pipelined requests are handed out together as long as all of them are GET,
+ * HEAD or OPTIONS without a body (RFC 9112 9.3.2), otherwise one after the other.
+ *
+ * The owner's turn: feed what came (and what still waits in `in` whenever wants_input has become
+ * true: after consume, after a response), then ph_h1_conn_flush(), then write `out`, then
+ * ph_h1_conn_sent(). The sink is called inside feed, eof, sent, expire and free only, and may call
+ * any ph_exchange_* function; it must not free the connection. After any other call
+ * ph_h1_conn_next() may have become "at once".
+ *
+ * A finished sending side of the peer (eof) counts as its departure, as in every ASGI server:
+ * responses that are not complete are aborted, complete ones are still sent.
+ *
+ * Closing: when is_done, shut down the sending side first and read for a moment, so that bytes
+ * still on their way do not turn into a reset that destroys the response (RFC 9112 9.6). */
 struct ph_h1_conn;
 
 struct ph_h1_config {
@@ -174,6 +222,9 @@ struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
                                   uint64_t now);
 /* Frees it; exchanges under way get on_closed(clean = false). */
 void ph_h1_conn_free(struct ph_h1_conn *conn);
+/* Writes response heads that are held back in the hope of a single write whose length can be told.
+ * Call it before `out` is written; without it they leave with the next expire. */
+void ph_h1_conn_flush(struct ph_h1_conn *conn);
 /* Eats bytes from `in` (from its cursor, advancing and dropping) until it needs more, the
  * application must consume, or the connection is to be closed. */
 void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now);

@@ -1,0 +1,202 @@
+/*
+ * h3_reply.c - the outgoing half of a request stream: HEADERS and DATA frames, trailers, FIN, and
+ * the operations of an exchange.
+ *
+ * A body write becomes one DATA frame: its header is a small copied slice, the payload the caller's
+ * slice as it is. quic acknowledges bytes of the stream; owners count body bytes, so the order of
+ * framing and body runs is kept until acknowledged.
+ */
+#include "h3_internal.h"
+
+/* Fields of a response up to this many are put together on the stack. */
+enum { FIELDS_INLINE = 32 };
+
+static bool can_send(const struct ph_h3_request *req)
+{
+    return !req->ended && !req->out_done && req->stream.quic != NULL && !req->stream.conn->failed;
+}
+
+/* --- Runs --- */
+
+static struct ph_h3_run *run_at(struct ph_h3_request *req, uint32_t i)
+{
+    return &req->runs[(req->runs_head + i) & (req->runs_cap - 1)];
+}
+
+static void grow_runs(struct ph_h3_request *req)
+{
+    uint32_t cap = req->runs_cap == 0 ? 4 : req->runs_cap * 2;
+    struct ph_h3_run *runs = ph_alloc(cap * sizeof(*runs));
+    for (uint32_t i = 0; i < req->runs_count; i++)
+        runs[i] = *run_at(req, i);
+    ph_free(req->runs);
+    req->runs = runs;
+    req->runs_cap = cap;
+    req->runs_head = 0;
+}
+
+static void add_run(struct ph_h3_request *req, uint64_t framing, uint64_t body)
+{
+    if (req->runs_count > 0) {
+        struct ph_h3_run *last = run_at(req, req->runs_count - 1);
+        if (last->body == 0 || framing == 0) {
+            last->framing += framing;
+            last->body += body;
+            return;
+        }
+    }
+    if (req->runs_count == req->runs_cap)
+        grow_runs(req);
+    *run_at(req, req->runs_count++) = (struct ph_h3_run){framing, body};
+}
+
+void ph_h3_reply_framing(struct ph_h3_request *req, size_t n)
+{
+    add_run(req, n, 0);
+}
+
+void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
+{
+    struct ph_h3 *h3 = req->stream.conn->h3;
+    uint64_t left = n, body = 0;
+    while (left > 0 && req->runs_count > 0) {
+        struct ph_h3_run *run = run_at(req, 0);
+        uint64_t framing = PH_MIN(run->framing, left);
+        run->framing -= framing;
+        left -= framing;
+        uint64_t part = PH_MIN(run->body, left);
+        run->body -= part;
+        left -= part;
+        body += part;
+        if (run->framing > 0 || run->body > 0)
+            break;
+        req->runs_head = (req->runs_head + 1) & (req->runs_cap - 1);
+        req->runs_count--;
+    }
+    if (body > 0 && req->owner == PH_H3_OWNER_EXCHANGE && !req->ended)
+        h3->sink.on_acked(h3->sink.self, &req->ex, (size_t)body);
+}
+
+/* --- Frames --- */
+
+void ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fields, size_t n)
+{
+    struct ph_buf *buf = ph_qpack_encode(req->stream.conn->qpack, req->id, fields, n);
+    add_run(req, ph_buf_len(buf), 0);
+    ph_quic_stream_write(req->stream.quic, ph_slice_of(buf));
+}
+
+void ph_h3_reply_fin(struct ph_h3_request *req)
+{
+    req->out_done = true;
+    ph_quic_stream_fin(req->stream.quic);
+    /* The whole response is on its way: the rest of the request is not needed (RFC 9114 4.1). */
+    if (req->stream.conn->is_server && req->owner != PH_H3_OWNER_EXT)
+        ph_h3_request_stop_in(req, PH_H3_NO_ERROR);
+}
+
+int ph_h3_reply_head(struct ph_h3_request *req, int status, const struct ph_field *fields, size_t n,
+                     bool fin)
+{
+    if (!can_send(req))
+        return PH_E_CLOSED;
+    if (req->out_head)
+        return PH_E_STATE;
+    struct ph_field few[FIELDS_INLINE], *all = few;
+    char text[8];
+    if (n + 1 > PH_COUNT_OF(few))
+        all = ph_alloc((n + 1) * sizeof(*all));
+    snprintf(text, sizeof(text), "%03d", status % 1000);
+    all[0] = (struct ph_field){.name = ":status", .name_len = 7, .value = text, .value_len = 3};
+    if (n > 0)
+        memcpy(all + 1, fields, n * sizeof(*all));
+    ph_h3_reply_section(req, all, n + 1);
+    if (all != few)
+        ph_free(all);
+    req->out_head = status >= 200;
+    if (fin)
+        ph_h3_reply_fin(req);
+    return 0;
+}
+
+void ph_h3_reply_error(struct ph_h3_request *req, int status)
+{
+    static const struct ph_field empty = {"content-length", "0", 14, 1};
+    static const struct ph_field allow[] = {
+        {"content-length", "0", 14, 1},
+        {"allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS", 5, 44},
+    };
+    if (status == 405) /* RFC 9110 15.5.6 wants the list */
+        ph_h3_reply_head(req, status, allow, PH_COUNT_OF(allow), true);
+    else
+        ph_h3_reply_head(req, status, &empty, 1, true);
+}
+
+/* --- Operations of an exchange --- */
+
+static struct ph_h3_request *request_of(struct ph_exchange *ex)
+{
+    return PH_CONTAINER(ex, struct ph_h3_request, ex);
+}
+
+static void exchange_respond(struct ph_exchange *ex, int status, const struct ph_field *fields,
+                             size_t n, bool fin)
+{
+    ph_h3_reply_head(request_of(ex), status, fields, n, fin);
+}
+
+static void exchange_write(struct ph_exchange *ex, struct ph_slice slice, bool fin)
+{
+    struct ph_h3_request *req = request_of(ex);
+    uint8_t head[16];
+    if (!can_send(req)) {
+        ph_buf_unref(slice.buf);
+        return;
+    }
+    if (slice.n > 0) {
+        size_t len = (size_t)(ph_h3_frame_put(head, PH_H3_DATA, slice.n) - head);
+        add_run(req, len, slice.n);
+        ph_quic_stream_write_copy(req->stream.quic, head, len);
+        ph_quic_stream_write(req->stream.quic, slice);
+    } else {
+        ph_buf_unref(slice.buf);
+    }
+    if (fin)
+        ph_h3_reply_fin(req);
+}
+
+static void exchange_trailers(struct ph_exchange *ex, const struct ph_field *fields, size_t n)
+{
+    struct ph_h3_request *req = request_of(ex);
+    if (!can_send(req))
+        return;
+    if (n > 0)
+        ph_h3_reply_section(req, fields, n);
+    ph_h3_reply_fin(req);
+}
+
+static void exchange_consume(struct ph_exchange *ex, size_t n)
+{
+    ph_h3_request_credit(request_of(ex), n);
+}
+
+static void exchange_reset(struct ph_exchange *ex, uint64_t code)
+{
+    ph_h3_request_abort(request_of(ex), code, false);
+}
+
+static void exchange_stop(struct ph_exchange *ex, uint64_t code)
+{
+    struct ph_h3_request *req = request_of(ex);
+    if (!req->ended && req->stream.quic != NULL && !req->stream.conn->failed)
+        ph_h3_request_stop_in(req, code);
+}
+
+const struct ph_exchange_ops ph_h3_exchange_ops = {
+    .respond = exchange_respond,
+    .write = exchange_write,
+    .trailers = exchange_trailers,
+    .consume = exchange_consume,
+    .reset = exchange_reset,
+    .stop = exchange_stop,
+};

@@ -41,9 +41,21 @@ struct ph_quic_config {
     uint64_t glitch_burst, glitch_rate;       /* frames that carry no progress */
     uint8_t secret[32]; /* tokens and stateless resets are derived from it; shared by workers */
     uint16_t worker;    /* index carried by our connection ids */
+    uint32_t client_version; /* first version of connections we open; 0: v1 */
+    /* Source of connection ids and of what ngtcp2 draws; NULL: ph_random(). Simulations seed it. */
+    void (*rand)(void *rand_ctx, void *out, size_t n);
+    void *rand_ctx;
 };
 /* The values of docs/limits.md; `cred`, `secret` are left zero. */
 void ph_quic_config_default(struct ph_quic_config *config);
+
+/* Our connection ids: PH_QUIC_CID_LEN bytes, the first two are the worker index in network order,
+ * the others random. */
+#define PH_QUIC_CID_LEN 18
+/* Worker index in the destination connection id of a UDP payload; -1: not an id of ours (an Initial
+ * with a client-chosen id, or malformed). Without a secret, so an index may be forged: forward a
+ * packet once at most, and only to a worker that exists. */
+int ph_quic_packet_worker(const uint8_t *data, size_t n);
 
 /* --- Output --- */
 
@@ -59,14 +71,15 @@ struct ph_quic_out {
 /* --- Events --- */
 
 /* How a connection ended. */
+enum ph_quic_end_how {
+    PH_QUIC_END_LOCAL,
+    PH_QUIC_END_PEER,
+    PH_QUIC_END_IDLE,
+    PH_QUIC_END_HANDSHAKE,
+    PH_QUIC_END_RESET
+};
 struct ph_quic_end {
-    enum {
-        PH_QUIC_END_LOCAL,
-        PH_QUIC_END_PEER,
-        PH_QUIC_END_IDLE,
-        PH_QUIC_END_HANDSHAKE,
-        PH_QUIC_END_RESET
-    } how;
+    enum ph_quic_end_how how;
     bool app; /* code is an application (HTTP/3) code, not a transport one */
     uint64_t code;
     char reason[257]; /* peer text, not escaped; cut to 256 bytes */
@@ -92,7 +105,8 @@ struct ph_quic_sink {
     /* The peer sent STOP_SENDING; our side was reset with that code by the transport. With ngtcp2
      * < 1.24 this is noticed at the next write, the next flush or on close. */
     void (*on_stop)(void *self, struct ph_quic_stream *stream, uint64_t code);
-    /* n bytes of the send queue were acknowledged and released. */
+    /* n bytes of the send queue were acknowledged and released. What a reset, a stop or the end of
+     * the stream drops is not reported here. */
     void (*on_acked)(void *self, struct ph_quic_stream *stream, size_t n);
     /* Both directions are over; the pointer is invalid after this returns. */
     void (*on_stream_closed)(void *self, struct ph_quic_stream *stream);
@@ -193,16 +207,28 @@ void ph_quic_stream_reset(struct ph_quic_stream *stream,
                           uint64_t code); /* drops unsent bytes; no-op when over */
 void ph_quic_stream_stop(struct ph_quic_stream *stream,
                          uint64_t code); /* STOP_SENDING; no on_data after it */
-/* The owner has used n bytes that on_data delivered: extends stream and connection windows. */
+/* The owner has used n bytes that on_data delivered: extends stream and connection windows. Bytes
+ * that quic gave back itself (peer's reset, our stop) are not counted again. */
 void ph_quic_stream_consume(struct ph_quic_stream *stream, size_t n);
-/* Raises the connection window only, for bytes of a stream that is gone or was stopped. */
+/* The same for a stream that is gone: bytes delivered and not consumed when a stream ends stay
+ * charged to the connection window until this is called, so that memory stays bounded. At most what
+ * gone streams left charged. */
 void ph_quic_conn_consume(struct ph_quic_conn *conn, size_t n);
+/* Delivered bytes that were neither consumed nor given back. In on_stream_closed: what
+ * ph_quic_conn_consume() may be called for, then or later. */
+size_t ph_quic_stream_unconsumed(const struct ph_quic_stream *stream);
+/* The peer's stream-count credit for this stream is not returned when it closes: the owner does it
+ * with ph_quic_conn_extend_streams() when it is really done with it. */
+void ph_quic_stream_hold_credit(struct ph_quic_stream *stream);
+void ph_quic_conn_extend_streams(struct ph_quic_conn *conn, bool bidi, size_t n);
 size_t
 ph_quic_stream_queued(const struct ph_quic_stream *stream); /* unsent and unacknowledged bytes */
 bool ph_quic_stream_is_writable(
     const struct ph_quic_stream *stream); /* neither fin, nor reset, nor stopped */
-void ph_quic_stream_set_urgency(struct ph_quic_stream *stream,
-                                unsigned urgency); /* 0 to 7, default 3 (RFC 9218) */
+/* 0 to 7, default 3 (RFC 9218). Streams up to PH_QUIC_BEFORE_DATAGRAMS go before datagrams, the
+ * others after them. */
+#define PH_QUIC_BEFORE_DATAGRAMS 2
+void ph_quic_stream_set_urgency(struct ph_quic_stream *stream, unsigned urgency);
 void ph_quic_stream_set_incremental(struct ph_quic_stream *stream,
                                     bool incremental); /* default true */
 
@@ -222,7 +248,10 @@ struct ph_quic_dgramq {
     uint32_t max_entries, max_bytes;
     uint32_t head, count, bytes;
     struct ph_quic_dgram *ring; /* max_entries */
-    /* `n` entries left the queue: sent, expired, too big or dropped. May be NULL. */
+    uint32_t left;              /* left since the last on_left */
+    /* `n` entries left the queue: sent, expired, too big or dropped (within push for what push
+     * drops, otherwise at the end of the connection's flush). Each pushed entry leaves once, except
+     * those that _fini() drops. May be NULL. */
     void (*on_left)(struct ph_quic_dgramq *q, size_t n);
 };
 void ph_quic_dgramq_init(struct ph_quic_dgramq *q, struct ph_quic_conn *conn, const uint8_t *prefix,

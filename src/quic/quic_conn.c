@@ -1,0 +1,560 @@
+/*
+ * quic_conn.c - one QUIC connection: an ngtcp2_conn with its TLS session, from creation to the end
+ * of its closing period.
+ *
+ * feed and expire run the library, then settle: what callbacks and the owner recorded is applied,
+ * and a wanted end is delivered (on_closed, streams gone). The close packet is written by the next
+ * flush; it is kept and sent again, ever more rarely, while the peer goes on talking (RFC 9000
+ * 10.2.1). From then on neither ngtcp2_conn nor TLS state is held, only the packet and the
+ * connection ids.
+ */
+#include "quic_internal.h"
+
+/* Three times the probe timeout, RFC 9000 10.2; used when the library cannot say. */
+#define CLOSING_DEFAULT (1 * PH_SEC)
+
+enum { CID_ISSUE_BURST = 64, CID_ISSUE_RATE = 8 };     /* ids a peer may make us issue */
+enum { PATH_CHANGE_BURST = 16, PATH_CHANGE_RATE = 2 }; /* address changes of one connection */
+enum { ACTIVE_CIDS = 4 };                              /* ids of the peer that we keep */
+
+static ngtcp2_conn *qc_of_ref(ngtcp2_crypto_conn_ref *ref)
+{
+    return ((struct ph_quic_conn *)ref->user_data)->qc;
+}
+
+/* --- Creation --- */
+
+static struct ph_quic_conn *conn_new(struct ph_quic_endpoint *ep, const struct ph_path *path,
+                                     bool server)
+{
+    struct ph_quic_conn *conn = ph_alloc(sizeof(*conn));
+    conn->ep = ep;
+    conn->server = server;
+    conn->path = *path;
+    conn->expiry = PH_NEVER;
+    conn->close_answer = 1;
+    conn->ref = (ngtcp2_crypto_conn_ref){.get_conn = qc_of_ref, .user_data = conn};
+    ph_map_init(&conn->streams);
+    ph_list_init(&conn->all_streams);
+    for (int i = 0; i < PH_QUIC_URGENCIES; i++)
+        ph_list_init(&conn->ready_streams[i]);
+    ph_list_init(&conn->ops);
+    ph_list_init(&conn->waiting);
+    ph_list_init(&conn->dgramqs);
+    ph_bucket_init(&conn->glitch, ep->config.glitch_burst, ep->config.glitch_rate, ep->now);
+    ph_bucket_init(&conn->cid_issue, CID_ISSUE_BURST, CID_ISSUE_RATE, ep->now);
+    ph_bucket_init(&conn->path_change, PATH_CHANGE_BURST, PATH_CHANGE_RATE, ep->now);
+    ph_list_append(&ep->conns, &conn->link);
+    ep->alive++;
+    ph_live_add(PH_LIVE_QUIC_CONN, 1);
+    return conn;
+}
+
+static void settings_init(struct ph_quic_endpoint *ep, ngtcp2_settings *settings)
+{
+    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
+    ngtcp2_settings_default(settings);
+    settings->initial_ts = ep->now;
+    settings->cc_algo = ep->config.bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
+    settings->handshake_timeout = ep->config.handshake_timeout;
+    settings->max_window = ep->config.window_max;
+    settings->max_stream_window = ep->config.window_max;
+    settings->rand_ctx.native_handle = ep;
+    settings->available_versions = versions;
+    settings->available_versionslen = PH_COUNT_OF(versions);
+#if NGTCP2_VERSION_NUM >= 0x010f00
+    settings->glitch_ratelim_burst = ep->config.glitch_burst;
+    settings->glitch_ratelim_rate = ep->config.glitch_rate;
+#endif
+}
+
+static void params_init(struct ph_quic_endpoint *ep, ngtcp2_transport_params *params)
+{
+    const struct ph_quic_config *config = &ep->config;
+    ngtcp2_transport_params_default(params);
+    params->initial_max_stream_data_bidi_local = config->stream_window;
+    params->initial_max_stream_data_bidi_remote = config->stream_window;
+    params->initial_max_stream_data_uni = config->stream_window;
+    params->initial_max_data = config->conn_window;
+    params->initial_max_streams_bidi = config->max_streams_bidi;
+    params->initial_max_streams_uni = config->max_streams_uni;
+    params->max_idle_timeout = config->idle_timeout;
+    params->max_datagram_frame_size = config->max_datagram_frame;
+    params->active_connection_id_limit = ACTIVE_CIDS;
+}
+
+static int attach_tls(struct ph_quic_conn *conn, struct ph_tls_cred *cred, const char *server_name)
+{
+    int rc = ph_tls_quic_new(&conn->tls, cred, conn->server, conn->ep->alpn, server_name);
+    if (rc != PH_OK) {
+        conn->tls = NULL;
+        return rc;
+    }
+    rc = conn->server ? ngtcp2_crypto_gnutls_configure_server_session(conn->tls)
+                      : ngtcp2_crypto_gnutls_configure_client_session(conn->tls);
+    if (rc != 0)
+        return PH_E_TLS;
+    gnutls_session_set_ptr(conn->tls, &conn->ref);
+    ngtcp2_conn_set_tls_native_handle(conn->qc, conn->tls);
+    return PH_OK;
+}
+
+struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const struct ph_path *path,
+                                         const struct ph_quic_accept *accept)
+{
+    const ngtcp2_pkt_hd *hd = accept->hd;
+    struct ph_quic_conn *conn = conn_new(ep, path, true);
+    ngtcp2_callbacks callbacks;
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    ngtcp2_path qpath;
+    ngtcp2_cid scid;
+    conn->half_open = true;
+    ep->half_open++;
+    ph_quic_callbacks(&callbacks, true);
+    settings_init(ep, &settings);
+    params_init(ep, &params);
+    if (accept->token_valid) {
+        settings.token = hd->token;
+        settings.tokenlen = hd->tokenlen;
+        settings.token_type = accept->token_type;
+    }
+    params.original_dcid = accept->odcid != NULL ? *accept->odcid : hd->dcid;
+    params.original_dcid_present = 1;
+    if (accept->odcid != NULL) {
+        params.retry_scid = hd->dcid;
+        params.retry_scid_present = 1;
+    }
+    ph_quic_cid_new(ep, &scid);
+    ph_quic_reset_token(ep, &scid, params.stateless_reset_token);
+    params.stateless_reset_token_present = 1;
+    ph_quic_path_out(&qpath, &conn->path);
+    int rv = ngtcp2_conn_server_new(&conn->qc, &hd->scid, &scid, &qpath, hd->version, &callbacks,
+                                    &settings, &params, NULL, conn);
+    if (rv != 0 || attach_tls(conn, ep->config.cred, NULL) != PH_OK) {
+        conn->end_wanted = conn->silent = true;
+        ph_quic_conn_settle(conn);
+        return NULL;
+    }
+    ph_quic_conn_cid_add(conn, &scid);
+    if (ph_cidmap_get(&ep->cids, hd->dcid.data, hd->dcid.datalen) == NULL) {
+        conn->odcid = hd->dcid;
+        ph_cidmap_put(&ep->cids, hd->dcid.data, hd->dcid.datalen, conn);
+    }
+    ph_count(ep->stats, conns_accepted);
+    return conn;
+}
+
+struct ph_quic_conn *ph_quic_conn_connect(struct ph_quic_endpoint *ep, const struct ph_path *path,
+                                          struct ph_tls_cred *cred, const char *server_name)
+{
+    struct ph_quic_conn *conn = conn_new(ep, path, false);
+    ngtcp2_callbacks callbacks;
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    ngtcp2_path qpath;
+    ngtcp2_cid dcid, scid;
+    uint32_t version = ep->config.client_version;
+    if (version == 0)
+        version = NGTCP2_PROTO_VER_V1;
+    ph_quic_callbacks(&callbacks, false);
+    settings_init(ep, &settings);
+    if (!ngtcp2_is_supported_version(version)) { /* a reserved one: provokes negotiation */
+        settings.available_versions = NULL;
+        settings.available_versionslen = 0;
+    }
+    params_init(ep, &params);
+    ph_quic_cid_new(ep, &scid);
+    dcid.datalen = PH_QUIC_CID_LEN;
+    ph_quic_rand(ep, dcid.data, dcid.datalen);
+    ph_quic_path_out(&qpath, &conn->path);
+    int rv = ngtcp2_conn_client_new(&conn->qc, &dcid, &scid, &qpath, version, &callbacks, &settings,
+                                    &params, NULL, conn);
+    if (rv != 0 || attach_tls(conn, cred, server_name) != PH_OK) {
+        conn->end_wanted = conn->silent = true;
+        ph_quic_conn_settle(conn);
+        return NULL;
+    }
+    ph_quic_conn_cid_add(conn, &scid);
+    ph_quic_mark_dirty(conn);
+    return conn;
+}
+
+/* --- Connection ids --- */
+
+void ph_quic_conn_cid_add(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+{
+    if (conn->cids_count == conn->cids_cap) {
+        conn->cids_cap = conn->cids_cap == 0 ? 8 : conn->cids_cap * 2;
+        conn->cids = ph_realloc(conn->cids, conn->cids_cap * sizeof(*conn->cids));
+    }
+    conn->cids[conn->cids_count++] = *cid;
+    ph_cidmap_put(&conn->ep->cids, cid->data, cid->datalen, conn);
+}
+
+void ph_quic_conn_cid_remove(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+{
+    for (size_t i = 0; i < conn->cids_count; i++) {
+        if (!ngtcp2_cid_eq(&conn->cids[i], cid))
+            continue;
+        ph_cidmap_del(&conn->ep->cids, cid->data, cid->datalen);
+        conn->cids[i] = conn->cids[--conn->cids_count];
+        return;
+    }
+}
+
+static void forget_cids(struct ph_quic_conn *conn)
+{
+    for (size_t i = 0; i < conn->cids_count; i++)
+        ph_cidmap_del(&conn->ep->cids, conn->cids[i].data, conn->cids[i].datalen);
+    conn->cids_count = 0;
+    if (conn->odcid.datalen > 0)
+        ph_cidmap_del(&conn->ep->cids, conn->odcid.data, conn->odcid.datalen);
+    conn->odcid.datalen = 0;
+}
+
+/* --- Endings --- */
+
+static void free_library(struct ph_quic_conn *conn)
+{
+    ngtcp2_conn_del(conn->qc);
+    conn->qc = NULL;
+    if (conn->tls != NULL)
+        ph_tls_quic_free(conn->tls);
+    conn->tls = NULL;
+}
+
+void ph_quic_conn_free(struct ph_quic_conn *conn)
+{
+    free_library(conn);
+    ph_list_remove(&conn->link);
+    ph_list_remove(&conn->dirty);
+    ph_map_fini(&conn->streams);
+    ph_free(conn->cids);
+    ph_free(conn->close_packet);
+    ph_free(conn);
+    ph_live_add(PH_LIVE_QUIC_CONN, -1);
+}
+
+void ph_quic_conn_die(struct ph_quic_conn *conn)
+{
+    conn->state = PH_QUIC_DEAD;
+    forget_cids(conn);
+    ph_quic_heap_remove(&conn->ep->heap, conn);
+    ph_list_remove(&conn->dirty);
+    ph_list_remove(&conn->link);
+    ph_list_append(&conn->ep->dead, &conn->link);
+}
+
+static uint64_t closing_period(struct ph_quic_conn *conn)
+{
+    uint64_t pto = conn->qc != NULL ? ngtcp2_conn_get_pto(conn->qc) : 0;
+    return pto > 0 && pto < 10 * PH_SEC ? 3 * pto : CLOSING_DEFAULT;
+}
+
+static void enter_quiet(struct ph_quic_conn *conn, enum ph_quic_conn_state state)
+{
+    conn->state = state;
+    conn->deadline = conn->ep->now + closing_period(conn);
+    ph_list_remove(&conn->dirty);
+    ph_quic_heap_set(&conn->ep->heap, conn, conn->deadline);
+}
+
+/* on_closed, then every stream and queue of the connection is gone for its owner. */
+static void deliver_end(struct ph_quic_conn *conn)
+{
+    struct ph_quic_endpoint *ep = conn->ep;
+    bool told = conn->ready;
+    conn->state = PH_QUIC_ENDED;
+    ep->alive--;
+    if (conn->half_open) {
+        conn->half_open = false;
+        ep->half_open--;
+    }
+    ph_count(ep->stats, conns_closed);
+    if (told)
+        ep->sink.on_closed(ep->sink.self, conn, &conn->end);
+    while (!ph_list_is_empty(&conn->all_streams))
+        ph_quic_stream_end(PH_CONTAINER(conn->all_streams.next, struct ph_quic_stream, link));
+    ph_quic_dgramqs_orphan(conn);
+}
+
+static void finish(struct ph_quic_conn *conn)
+{
+    deliver_end(conn);
+    if (conn->draining) {
+        enter_quiet(conn, PH_QUIC_DRAINING);
+    } else if (conn->silent || conn->qc == NULL) {
+        ph_quic_conn_die(conn);
+    } else {
+        ph_quic_heap_remove(&conn->ep->heap, conn);
+        ph_quic_mark_dirty(conn); /* the close packet */
+    }
+}
+
+void ph_quic_conn_settle(struct ph_quic_conn *conn)
+{
+    if (conn->state != PH_QUIC_LIVE)
+        return;
+    ph_quic_conn_ready(conn);
+    /* An owner that answers one event with work gets that work applied as well. */
+    if (!conn->end_wanted && conn->qc != NULL)
+        ph_quic_streams_apply(conn, conn->ep->now);
+    if (conn->end_wanted)
+        finish(conn);
+}
+
+static void want_end(struct ph_quic_conn *conn, enum ph_quic_end_how how, bool app, uint64_t code,
+                     const void *reason, size_t reason_len)
+{
+    if (conn->end_wanted)
+        return;
+    conn->end_wanted = true;
+    conn->end.how = how;
+    conn->end.app = app;
+    conn->end.code = code;
+    size_t n = PH_MIN(reason_len, sizeof(conn->end.reason) - 1);
+    if (n > 0)
+        memcpy(conn->end.reason, reason, n);
+    conn->end.reason[n] = '\0';
+    ph_quic_mark_dirty(conn);
+}
+
+static void end_by_peer(struct ph_quic_conn *conn)
+{
+    const ngtcp2_ccerr *err = ngtcp2_conn_get_ccerr(conn->qc);
+    conn->draining = true;
+    if (conn->stateless_reset)
+        want_end(conn, PH_QUIC_END_RESET, false, 0, NULL, 0);
+    else
+        want_end(conn, PH_QUIC_END_PEER, err->type == NGTCP2_CCERR_TYPE_APPLICATION,
+                 err->error_code, err->reason, err->reasonlen);
+}
+
+static void protocol_error(struct ph_quic_conn *conn, uint64_t code, int liberr)
+{
+    const char *text = ngtcp2_strerror(liberr);
+    ph_count(conn->ep->stats, protocol_errors);
+    ph_log_limited(&conn->ep->log, conn->ep->now, PH_LOG_INFO, "quic: closed code=0x%llx error=%s",
+                   (unsigned long long)code, text);
+    want_end(conn, PH_QUIC_END_LOCAL, false, code, text, strlen(text));
+}
+
+void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
+{
+    switch (liberr) {
+    case NGTCP2_ERR_DRAINING:
+        end_by_peer(conn);
+        break;
+    case NGTCP2_ERR_IDLE_CLOSE:
+        conn->silent = true;
+        ph_count(conn->ep->stats, timeouts_idle);
+        want_end(conn, PH_QUIC_END_IDLE, false, 0, NULL, 0);
+        break;
+    case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+        conn->silent = true;
+        ph_count(conn->ep->stats, timeouts_handshake);
+        want_end(conn, PH_QUIC_END_HANDSHAKE, false, 0, NULL, 0);
+        break;
+    case NGTCP2_ERR_DROP_CONN:
+    case NGTCP2_ERR_RETRY:
+    case NGTCP2_ERR_CLOSING:
+    case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
+        conn->silent = true;
+        want_end(conn, PH_QUIC_END_HANDSHAKE, false, 0, NULL, 0);
+        break;
+    case NGTCP2_ERR_CRYPTO:
+        protocol_error(conn, NGTCP2_CRYPTO_ERROR | ngtcp2_conn_get_tls_alert(conn->qc), liberr);
+        break;
+    default:
+        protocol_error(conn, ngtcp2_err_infer_quic_transport_error_code(liberr), liberr);
+        break;
+    }
+}
+
+void ph_quic_conn_close(struct ph_quic_conn *conn, uint64_t code, const char *reason)
+{
+    if (conn->state == PH_QUIC_LIVE)
+        want_end(conn, PH_QUIC_END_LOCAL, true, code, reason, reason != NULL ? strlen(reason) : 0);
+}
+
+void ph_quic_conn_glitch(struct ph_quic_conn *conn, unsigned tokens)
+{
+    if (conn->state != PH_QUIC_LIVE || conn->end_wanted ||
+        ph_bucket_take(&conn->glitch, tokens, conn->ep->now))
+        return;
+    ph_count(conn->ep->stats, limit_glitch);
+    ph_quic_conn_close(conn, PH_H3_EXCESSIVE_LOAD_CODE, "too many frames without progress");
+}
+
+void ph_quic_conn_begin_closing(struct ph_quic_conn *conn)
+{
+    struct ph_quic_endpoint *ep = conn->ep;
+    size_t cap = ngtcp2_conn_get_max_tx_udp_payload_size(conn->qc);
+    const uint8_t *reason = (const uint8_t *)conn->end.reason;
+    ngtcp2_ccerr err;
+    ngtcp2_path_storage ps;
+    ngtcp2_pkt_info pi;
+    if (conn->end.app)
+        ngtcp2_ccerr_set_application_error(&err, conn->end.code, reason, strlen(conn->end.reason));
+    else
+        ngtcp2_ccerr_set_transport_error(&err, conn->end.code, reason, strlen(conn->end.reason));
+    conn->close_packet = ph_alloc(cap);
+    ngtcp2_path_storage_zero(&ps);
+    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(conn->qc, &ps.path, &pi, conn->close_packet,
+                                                        cap, &err, ep->now);
+    if (n <= 0) { /* no keys yet, or the amplification limit: nothing can be said */
+        ph_quic_conn_die(conn);
+        return;
+    }
+    conn->close_len = (size_t)n;
+    conn->close_due = true;
+    ph_quic_path_in(&conn->path, &ps.path);
+    enter_quiet(conn, PH_QUIC_CLOSING);
+    free_library(conn);
+}
+
+/* --- Running --- */
+
+/* RFC 9000 10.2.1: answer the first packet, then after twice as many each time. */
+static void feed_closing(struct ph_quic_conn *conn)
+{
+    conn->close_received++;
+    if (conn->close_received < conn->close_answer)
+        return;
+    conn->close_received = 0;
+    conn->close_answer *= 2;
+    conn->close_due = true;
+    ph_quic_mark_dirty(conn);
+}
+
+static bool path_is_allowed(struct ph_quic_conn *conn, const struct ph_path *path)
+{
+    if (ph_addr_equal(&conn->path.remote, &path->remote))
+        return true;
+    return ph_bucket_take(&conn->path_change, 1, conn->ep->now);
+}
+
+void ph_quic_conn_feed(struct ph_quic_conn *conn, const struct ph_path *path, uint8_t ecn,
+                       const uint8_t *data, size_t n)
+{
+    struct ph_quic_endpoint *ep = conn->ep;
+    if (conn->state == PH_QUIC_CLOSING) {
+        feed_closing(conn);
+        return;
+    }
+    if (conn->state != PH_QUIC_LIVE || conn->end_wanted)
+        return;
+    if (!path_is_allowed(conn, path)) {
+        ph_count(ep->stats, packets_dropped);
+        return;
+    }
+    ngtcp2_path qpath;
+    ngtcp2_pkt_info pi = {.ecn = ecn};
+    ph_quic_path_out(&qpath, path);
+    ph_quic_conn_begin_feed(conn);
+    int rv = ngtcp2_conn_read_pkt(conn->qc, &qpath, &pi, data, n, ep->now);
+    ph_quic_conn_end_feed(conn);
+    if (rv != 0 && !conn->end_wanted)
+        ph_quic_conn_fail(conn, rv);
+    if (rv == 0)
+        ph_quic_path_in(&conn->path, ngtcp2_conn_get_path(conn->qc));
+    ph_quic_mark_dirty(conn);
+    ph_quic_conn_settle(conn);
+}
+
+void ph_quic_conn_expire(struct ph_quic_conn *conn)
+{
+    uint64_t now = conn->ep->now;
+    ph_quic_heap_remove(&conn->ep->heap, conn);
+    if (conn->state == PH_QUIC_CLOSING || conn->state == PH_QUIC_DRAINING) {
+        ph_quic_conn_die(conn);
+        return;
+    }
+    if (conn->state != PH_QUIC_LIVE)
+        return;
+    if (ngtcp2_conn_get_expiry(conn->qc) <= now) {
+        int rv = ngtcp2_conn_handle_expiry(conn->qc, now);
+        if (rv != 0)
+            ph_quic_conn_fail(conn, rv);
+    }
+    ph_quic_mark_dirty(conn);
+    ph_quic_conn_settle(conn);
+}
+
+void ph_quic_conn_rearm(struct ph_quic_conn *conn)
+{
+    uint64_t at =
+        PH_MIN((uint64_t)ngtcp2_conn_get_expiry(conn->qc), ph_quic_streams_deadline(conn));
+    ph_quic_heap_set(&conn->ep->heap, conn, at);
+}
+
+/* --- For the owner --- */
+
+void ph_quic_conn_set_user(struct ph_quic_conn *conn, void *user)
+{
+    conn->user = user;
+}
+
+void *ph_quic_conn_user(const struct ph_quic_conn *conn)
+{
+    return conn->user;
+}
+
+bool ph_quic_conn_is_server(const struct ph_quic_conn *conn)
+{
+    return conn->server;
+}
+
+const struct ph_path *ph_quic_conn_path(const struct ph_quic_conn *conn)
+{
+    return &conn->path;
+}
+
+uint64_t ph_quic_conn_now(const struct ph_quic_conn *conn)
+{
+    return conn->ep->now;
+}
+
+struct ph_stats *ph_quic_conn_stats(const struct ph_quic_conn *conn)
+{
+    return conn->ep->stats;
+}
+
+uint64_t ph_quic_conn_rtt(const struct ph_quic_conn *conn)
+{
+    ngtcp2_conn_info info;
+    if (conn->qc == NULL)
+        return NGTCP2_DEFAULT_INITIAL_RTT;
+    ngtcp2_conn_get_conn_info(conn->qc, &info);
+    return info.smoothed_rtt;
+}
+
+int ph_quic_conn_open_stream(struct ph_quic_conn *conn, bool bidi, struct ph_quic_stream **out)
+{
+    int64_t id = -1;
+    if (!ph_quic_conn_wants_events(conn))
+        return PH_E_CLOSED;
+    int rv = bidi ? ngtcp2_conn_open_bidi_stream(conn->qc, &id, NULL)
+                  : ngtcp2_conn_open_uni_stream(conn->qc, &id, NULL);
+    if (rv != 0)
+        return PH_E_BLOCKED;
+    *out = ph_quic_stream_new(conn, id);
+    ngtcp2_conn_set_stream_user_data(conn->qc, id, *out);
+    return PH_OK;
+}
+
+size_t ph_quic_conn_max_datagram(const struct ph_quic_conn *conn)
+{
+    /* Short header with a full packet number, AEAD tag, frame type and length. */
+    enum { HEADER = 1 + 4, TAG = 16, FRAME = 1 + 2 };
+    if (conn->qc == NULL || conn->state != PH_QUIC_LIVE)
+        return 0;
+    const ngtcp2_transport_params *peer = ngtcp2_conn_get_remote_transport_params(conn->qc);
+    if (peer == NULL || peer->max_datagram_frame_size <= FRAME)
+        return 0;
+    size_t overhead = HEADER + TAG + FRAME + ngtcp2_conn_get_dcid(conn->qc)->datalen;
+    size_t path = ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->qc) - overhead;
+    uint64_t limit = peer->max_datagram_frame_size - FRAME;
+    return limit < path ? (size_t)limit : path;
+}

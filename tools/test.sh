@@ -4,7 +4,7 @@
 # Non-zero exit when any failed. Logs: build/logs/.
 . "$(dirname "$0")/lib.sh"
 
-GROUPS_ALL=(format lint layers build unit sim asan tsan fuzz examples pytest pytest-asan browser)
+GROUPS_ALL=(format lint layers build unit sim asan tsan fuzz pytest pytest-asan browser)
 PYTEST_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
 
 release_build() {
@@ -33,21 +33,22 @@ run_group() {
     sim) build/release/sim ;;
     asan | tsan) tools/sanitize.sh "$1" ;;
     fuzz) tools/fuzz.sh 10 ;;
-    examples) tools/examples.sh ;;
     pytest) timeout "$PYTEST_SECONDS" "$VENV/bin/python" -m pytest -q ;;
     pytest-asan) pytest_asan ;;
-    browser) node tests/browser/run.mjs ;;
+    browser) node --test tests/browser/*.test.mjs ;;
     *) die "no group '$1': ${GROUPS_ALL[*]}" ;;
     esac
 }
 
-# Sets passed and failed from the last summary line of a log: ours ("N passed, N failed") or
-# pytest's. A group without one counts as one test.
+# Sets passed and failed from the last summary of a log: ours ("N passed, N failed"), pytest's or
+# node's. A group without one counts as one test.
 count_tests() {
     local log=$1 status=$2 line
     passed=0
     failed=0
-    line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '[0-9]+ (passed|failed|error)' | tail -n 1) || true
+    line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" |
+        sed -E 's/^(#|ℹ) pass ([0-9]+)$/\2 passed,/; s/^(#|ℹ) fail ([0-9]+)$/\2 failed/' |
+        sed -z 's/passed,\n/passed, /g' | grep -E '[0-9]+ (passed|failed|error)' | tail -n 1) || true
     [[ $line =~ ([0-9]+)\ passed ]] && passed=${BASH_REMATCH[1]}
     [[ $line =~ ([0-9]+)\ failed ]] && failed=${BASH_REMATCH[1]}
     [[ $line =~ ([0-9]+)\ error ]] && failed=$((failed + BASH_REMATCH[1]))
@@ -59,6 +60,7 @@ count_tests() {
 }
 
 tools/setup.sh --tests
+export PH_EXAMPLES_DIR=$ROOT/build/release # where pytest finds the C examples
 mkdir -p build/logs
 groups=("$@")
 [ $# -gt 0 ] || groups=("${GROUPS_ALL[@]}")

@@ -57,6 +57,8 @@ def app_error(scope: dict[str, Any], exc: BaseException | None, kind: str) -> No
             type(exc).__name__,
             printable(str(exc)),
         )
+    elif kind == "disconnected":
+        error_log.debug("app: raised after its client left %s", where, exc_info=exc)
     elif kind == "no-accept":
         error_log.error("app: returned before it answered webtransport.connect %s", where)
     elif kind == "no-response":

@@ -9,6 +9,8 @@
  */
 #include "base.h"
 
+#include "base_internal.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>

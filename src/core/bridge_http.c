@@ -1,0 +1,202 @@
+/*
+ * bridge_http.c - exchanges of HTTP/1.1 and HTTP/3 on one side, channels of kind PH_CHAN_HTTP on
+ * the other (and session channels, once the application has rejected them with a response).
+ *
+ *      exchange sink -> ph_chan_io_*()          commands -> http_ops -> ph_exchange_*()
+ *
+ * An exchange of HTTP/1.1 is answered into the output queue of its TCP connection, which is then
+ * touched so that the flush writes it; one of HTTP/3 is scheduled by the QUIC endpoint itself.
+ */
+#include "../h3/h3.h"
+#include "../wt/wt.h"
+#include "core.h"
+
+static const struct ph_chan_ops http_ops;
+
+/* The connection of an HTTP/1.1 exchange: tcp_front.c put it into the path. NULL for HTTP/3. */
+static struct ph_tcp_conn *tcp_of(const struct ph_exchange *ex)
+{
+    return ex->head.version < 20 ? ex->path.sock : NULL;
+}
+
+static void touch(struct ph_tcp_conn *conn)
+{
+    if (conn != NULL)
+        ph_tcp_front_touch(conn);
+}
+
+/* --- From the engine --- */
+
+void ph_bridge_http_adopt(struct ph_chan *chan, struct ph_exchange *ex)
+{
+    ex->user = chan;
+    chan->io.ops = &http_ops;
+    chan->io.engine.ex = ex;
+    chan->io.rx_done = true; /* nothing of a rejected CONNECT's body is wanted */
+}
+
+static void on_request(void *self, struct ph_exchange *ex)
+{
+    struct ph_server *server = self;
+    if (server->rejecting != NULL) {
+        ph_bridge_http_adopt(server->rejecting, ex);
+        return;
+    }
+    struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_HTTP, NULL);
+    chan->server = server;
+    chan->request = ph_chan_request_new(&ex->head, &ex->path, ex->tls);
+    ex->user = chan;
+    ph_chan_io_attach(chan, &http_ops, ex);
+    ph_count(&server->stats, requests);
+    ph_chan_io_pend(chan, PH_PEND_ANNOUNCE);
+}
+
+static void on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
+{
+    (void)self;
+    ph_chan_io_data(ex->user, data, n);
+}
+
+static void on_trailers(void *self, struct ph_exchange *ex, const struct ph_fields *fields)
+{
+    (void)self;
+    ph_chan_io_trailers(ex->user, fields->list, fields->count);
+}
+
+static void on_end(void *self, struct ph_exchange *ex)
+{
+    (void)self;
+    ph_chan_io_fin(ex->user);
+}
+
+static void on_acked(void *self, struct ph_exchange *ex, size_t n)
+{
+    (void)self;
+    ph_chan_io_acked(ex->user, n);
+}
+
+static void on_closed(void *self, struct ph_exchange *ex, bool clean, uint64_t code)
+{
+    (void)self;
+    struct ph_chan *chan = ex->user;
+    ph_chan_io_closed(chan, clean, chan->io.reset_sent, code, NULL, 0);
+}
+
+void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out)
+{
+    *out = (struct ph_exchange_sink){
+        .self = server,
+        .on_request = on_request,
+        .on_body = on_body,
+        .on_trailers = on_trailers,
+        .on_end = on_end,
+        .on_acked = on_acked,
+        .on_closed = on_closed,
+    };
+}
+
+/* --- To the engine --- */
+
+/* The response could not be made as asked: the client must not take what it got for whole. */
+static void give_up(struct ph_chan *chan, int rc)
+{
+    if (rc == PH_E_CLOSED || chan->io.engine.ex == NULL)
+        return;
+    ph_log(PH_LOG_WARNING, "http: response aborted error=\"%s\"", ph_strerror(rc));
+    ph_exchange_reset(chan->io.engine.ex, PH_H3_INTERNAL_ERROR);
+}
+
+/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. */
+static int respond_final(struct ph_chan *chan, int status, const struct ph_field *fields, size_t n,
+                         unsigned flags)
+{
+    const struct ph_server *server = chan->server;
+    struct ph_field *list = ph_alloc((n + 2) * sizeof(*list));
+    size_t count = n;
+    if (n > 0)
+        memcpy(list, fields, n * sizeof(*list));
+    if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
+        list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
+    if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
+        list[count++] = (struct ph_field){"server", PH_SERVER_NAME, 6, strlen(PH_SERVER_NAME)};
+    int rc =
+        ph_exchange_respond(chan->io.engine.ex, status, list, count, (flags & PH_MSG_FIN) != 0);
+    ph_free(list);
+    return rc;
+}
+
+void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_field *fields,
+                            size_t n, unsigned flags)
+{
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    int rc;
+    chan->io.fin_out = chan->io.fin_out || (flags & PH_MSG_FIN) != 0;
+    if (status < 200)
+        rc = ph_exchange_respond(chan->io.engine.ex, status, fields, n, false);
+    else
+        rc = respond_final(chan, status, fields, n, flags);
+    if (rc < 0)
+        give_up(chan, rc);
+    touch(conn);
+}
+
+static int http_write(struct ph_chan *chan, struct ph_slice slice, bool fin)
+{
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    int rc = ph_exchange_write(chan->io.engine.ex, slice, fin);
+    if (rc < 0)
+        give_up(chan, rc);
+    touch(conn);
+    return rc;
+}
+
+static void http_trailers(struct ph_chan *chan, const struct ph_field *fields, size_t n)
+{
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    int rc = ph_exchange_trailers(chan->io.engine.ex, fields, n);
+    if (rc < 0)
+        give_up(chan, rc);
+    touch(conn);
+}
+
+static void http_consume(struct ph_chan *chan, size_t n)
+{
+    if (chan->io.engine.ex == NULL)
+        return; /* credit of an exchange that is over went back with it */
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    ph_exchange_consume(chan->io.engine.ex, n);
+    touch(conn);
+}
+
+static void http_reset(struct ph_chan *chan, uint64_t code)
+{
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    ph_exchange_reset(chan->io.engine.ex, code);
+    touch(conn);
+}
+
+static void http_stop(struct ph_chan *chan, uint64_t code)
+{
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    ph_exchange_stop(chan->io.engine.ex, code);
+    touch(conn);
+}
+
+/* What was finished goes out; an unfinished response is cut, so that the client can tell. */
+static void http_release(struct ph_chan *chan)
+{
+    if (!chan->io.fin_out && !chan->io.reset_sent)
+        http_reset(chan, PH_H3_INTERNAL_ERROR);
+    else if (!chan->io.rx_ended && chan->kind == PH_CHAN_HTTP)
+        http_stop(chan, PH_H3_NO_ERROR); /* RFC 9114 4.1: the rest of the request is not needed */
+}
+
+static const struct ph_chan_ops http_ops = {
+    .respond = ph_bridge_http_respond,
+    .write = http_write,
+    .trailers = http_trailers,
+    .consume = http_consume,
+    .reset = http_reset,
+    .stop = http_stop,
+    .release = http_release,
+};

@@ -1,0 +1,432 @@
+/*
+ * config.c - the option table: every setting of the server with its type, default, range and one
+ * sentence of help.
+ *
+ * Everything that sets or shows options (ph_config_set(), ph_config_option(), the command line and
+ * the documentation above it) reads this one table, so that an option exists everywhere or nowhere.
+ * Values are checked one by one here; what depends on several of them (a certificate for TLS) is
+ * checked in server.c, where the addresses are known.
+ */
+#include "core.h"
+
+#include <stdlib.h>
+#include <strings.h>
+
+enum option_type {
+    OPT_ADDRESS,
+    OPT_PATH,
+    OPT_STRING,
+    OPT_BOOL,
+    OPT_COUNT,
+    OPT_BYTES,
+    OPT_MS,
+    OPT_CHOICE
+};
+
+struct option {
+    const char *name;
+    enum option_type type;
+    size_t offset;       /* in struct ph_config: ph_text_list, char * or uint64_t, by type */
+    const char *initial; /* default as text */
+    uint64_t min, max;   /* numbers */
+    const char *accepts; /* choices separated by ", "; what text stands for */
+    const char *help;
+    bool repeatable;
+};
+
+#define AT(member) offsetof(struct ph_config, member)
+#define LIST(id, type, accepts, help)                                                              \
+    {                                                                                              \
+#id, type, AT(id), "", 0, 0, accepts, help, true                                           \
+    }
+#define TEXT(id, type, accepts, help)                                                              \
+    {                                                                                              \
+#id, type, AT(id), "", 0, 0, accepts, help, false                                          \
+    }
+#define BOOL(id, initial, help)                                                                    \
+    {                                                                                              \
+#id, OPT_BOOL, AT(id), initial, 0, 1, "on, off", help, false                               \
+    }
+#define NUM(id, type, initial, min, max, help)                                                     \
+    {                                                                                              \
+#id, type, AT(id), initial, min, max, NULL, help, false                                    \
+    }
+#define CHOICE(id, initial, accepts, help)                                                         \
+    {                                                                                              \
+#id, OPT_CHOICE, AT(id), initial, 0, 0, accepts, help, false                               \
+    }
+
+#define ADDRESS_FORM "host:port, [v6]:port, localhost:port, :port"
+#define HOUR_MS UINT64_C(3600000)
+#define GIB (UINT64_C(1) << 30)
+
+static const struct option options[] = {
+    LIST(bind, OPT_ADDRESS, ADDRESS_FORM,
+         "TCP address for HTTP/1.1; with TLS when certfile is set."),
+    LIST(insecure_bind, OPT_ADDRESS, ADDRESS_FORM, "TCP address for HTTP/1.1, never with TLS."),
+    LIST(quic_bind, OPT_ADDRESS, ADDRESS_FORM, "UDP address for HTTP/3 and WebTransport."),
+    TEXT(certfile, OPT_PATH, "file", "Certificate chain in PEM, leaf first."),
+    TEXT(keyfile, OPT_PATH, "file", "Private key in PEM; certfile is searched when unset."),
+    TEXT(keyfile_password, OPT_STRING, "text", "Password of an encrypted key."),
+    TEXT(ca_certs, OPT_PATH, "file", "Certificates that client certificates must chain to."),
+    CHOICE(verify_mode, "none", "none, optional, required",
+           "Whether clients must show a certificate."),
+    TEXT(dev_certificate, OPT_PATH, "directory",
+         "Makes and renews a 13-day development certificate there, for QUIC only."),
+    LIST(alpn, OPT_STRING, "h3, http/1.1",
+         "Protocols to offer; names that are not known are ignored."),
+    CHOICE(congestion, "cubic", "cubic, bbr", "Congestion control of QUIC."),
+    CHOICE(retry, "auto", "auto, always",
+           "When QUIC clients must prove their address before a handshake."),
+    NUM(handshake_timeout, OPT_MS, "10000", 100, HOUR_MS, "TLS and QUIC handshakes."),
+    NUM(idle_timeout, OPT_MS, "30000", 1000, HOUR_MS, "QUIC connections without packets."),
+    NUM(header_timeout, OPT_MS, "10000", 100, HOUR_MS, "A request head, from its first byte."),
+    NUM(body_timeout, OPT_MS, "30000", 100, HOUR_MS, "Between two pieces of a request body."),
+    NUM(keep_alive, OPT_MS, "15000", 0, HOUR_MS, "HTTP/1.1 connections between requests."),
+    NUM(write_stall_timeout, OPT_MS, "60000", 100, HOUR_MS,
+        "A client that takes none of what is waiting for it."),
+    NUM(max_connections, OPT_COUNT, "16384", 1, 1000000, "QUIC and TCP connections at once."),
+    NUM(head_bytes, OPT_BYTES, "65536", 256, 1048576,
+        "Request head, decoded: name, value and 32 bytes a field."),
+    NUM(head_fields, OPT_COUNT, "100", 1, 10000, "Fields of a request head."),
+    NUM(target_bytes, OPT_BYTES, "8192", 16, 1048576, "Path with query."),
+    NUM(head_encoded, OPT_BYTES, "65536", 256, 1048576,
+        "Compressed request head that is held while it is incomplete."),
+    NUM(max_body, OPT_BYTES, "16777216", 0, UINT64_C(1) << 50, "Request body; 0 for no limit."),
+    NUM(body_window, OPT_BYTES, "65536", 1024, GIB,
+        "HTTP/1.1 body bytes not consumed above which reading stops."),
+    NUM(keep_alive_requests, OPT_COUNT, "10000", 1, UINT32_MAX,
+        "Requests on one HTTP/1.1 connection."),
+    NUM(pipelined_max, OPT_COUNT, "16", 1, 1000, "HTTP/1.1 requests read ahead."),
+    NUM(chunk_overhead, OPT_BYTES, "102400", 1024, GIB,
+        "Framing bytes of one chunked body beyond its payload."),
+    NUM(chunk_extension, OPT_BYTES, "256", 0, 65536, "Extension on one chunk line."),
+    NUM(half_open_retry, OPT_COUNT, "512", 0, 1000000,
+        "QUIC handshakes under way above which a Retry is asked for."),
+    NUM(half_open_max, OPT_COUNT, "4096", 1, 1000000,
+        "QUIC handshakes under way above which new ones are dropped."),
+    NUM(max_streams_bidi, OPT_COUNT, "1024", 1, 1000000,
+        "Bidirectional QUIC streams of a client at once."),
+    NUM(max_streams_uni, OPT_COUNT, "1024", 3, 1000000,
+        "Unidirectional QUIC streams of a client at once."),
+    NUM(stream_window, OPT_BYTES, "262144", 1024, GIB, "Receive window of one QUIC stream."),
+    NUM(conn_window, OPT_BYTES, "1048576", 1024, GIB, "Receive window of one QUIC connection."),
+    NUM(window_max, OPT_BYTES, "4194304", 1024, GIB,
+        "Size to which QUIC windows grow while the application keeps up."),
+    NUM(max_datagram_frame, OPT_BYTES, "65535", 0, 65535,
+        "Largest DATAGRAM frame taken; 0 turns datagrams off."),
+    NUM(vn_rate, OPT_COUNT, "100", 0, 1000000, "Version Negotiation packets a second."),
+    NUM(retry_rate, OPT_COUNT, "10000", 0, 1000000, "Retry packets a second."),
+    NUM(reset_rate, OPT_COUNT, "100", 0, 1000000, "Stateless resets a second."),
+    NUM(glitch_burst, OPT_COUNT, "10000", 1, 10000000,
+        "Frames without progress that one QUIC connection may send at once."),
+    NUM(glitch_rate, OPT_COUNT, "330", 1, 1000000, "The same, a second."),
+    NUM(cancel_burst, OPT_COUNT, "200", 1, 1000000,
+        "Requests that one QUIC connection may cancel at once."),
+    NUM(cancel_rate, OPT_COUNT, "50", 1, 1000000, "The same, a second."),
+    BOOL(webtransport, "on", "Whether WebTransport is offered."),
+    LIST(wt_allowed_origin, OPT_STRING, "https://host, https://host:port, *",
+         "Origin that may open sessions; without any, only the server's own."),
+    NUM(wt_max_sessions, OPT_COUNT, "16", 1, 10000, "Sessions of one connection at once."),
+    NUM(wt_session_burst, OPT_COUNT, "64", 1, 1000000,
+        "Sessions that one connection may ask for at once."),
+    NUM(wt_session_rate, OPT_COUNT, "32", 1, 1000000, "The same, a second."),
+    NUM(wt_accept_timeout, OPT_MS, "10000", 100, HOUR_MS,
+        "Until a session that the application does not answer gets 503."),
+    NUM(wt_close_timeout, OPT_MS, "2000", 10, HOUR_MS, "A close waits for the peer's answer."),
+    NUM(wt_pending_streams, OPT_COUNT, "16", 0, 10000,
+        "Streams of one connection held before their session is accepted."),
+    NUM(wt_pending_bytes, OPT_BYTES, "65536", 0, GIB, "Their bytes."),
+    NUM(wt_pending_datagrams, OPT_COUNT, "32", 0, 10000,
+        "Datagrams of one connection held before their session is accepted."),
+    NUM(wt_pending_datagram_bytes, OPT_BYTES, "16384", 0, GIB, "Their bytes."),
+    NUM(wt_pending_timeout, OPT_MS, "5000", 10, HOUR_MS,
+        "Until streams without a session are refused."),
+    NUM(wt_capsule_skip_max, OPT_BYTES, "1048576", 0, GIB,
+        "Bytes of unknown capsules that one session may send."),
+    NUM(datagrams_in, OPT_COUNT, "256", 1, 65536,
+        "Received datagrams of one session waiting; the oldest is dropped."),
+    NUM(datagram_bytes_in, OPT_BYTES, "65536", 1200, GIB, "Their bytes."),
+    NUM(datagrams_out, OPT_COUNT, "64", 1, 65536,
+        "Datagrams of one session waiting to be sent; the oldest is dropped."),
+    NUM(datagram_bytes_out, OPT_BYTES, "262144", 1200, GIB, "Their bytes."),
+    NUM(send_buffer, OPT_BYTES, "262144", 1, GIB,
+        "Bytes queued on one stream or response above which the writer waits."),
+    NUM(send_buffer_low, OPT_BYTES, "65536", 0, GIB, "The same: it goes on at this many."),
+    NUM(session_send_buffer, OPT_BYTES, "1048576", 1, GIB,
+        "Bytes queued on all streams of a session above which writers wait."),
+    NUM(ring_slots, OPT_COUNT, "4096", 8, 1048576,
+        "Messages between the two threads, each way; a power of two."),
+    NUM(udp_buffer, OPT_BYTES, "2621440", 65536, GIB, "Kernel buffer of a UDP socket, each way."),
+    NUM(backlog, OPT_COUNT, "1024", 1, 65535, "Connections that the kernel holds for accept."),
+    BOOL(reuse_port, "off", "Lets several processes bind the same addresses."),
+    BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
+    BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
+    TEXT(secret, OPT_STRING, "64 hexadecimal digits, or a file of at least 32 bytes",
+         "Key of QUIC tokens and resets, the same for all workers; random when unset."),
+    NUM(worker, OPT_COUNT, "0", 0, 65535, "Index that connection ids of this process carry."),
+    BOOL(server_header, "on", "Adds a server field to responses that have none."),
+    BOOL(date_header, "on", "Adds a date field to responses that have none."),
+    CHOICE(log_level, "info", "debug, info, warning, error", "Lines below are not made."),
+};
+
+static const char *const type_names[] = {
+    [OPT_ADDRESS] = "address", [OPT_PATH] = "path",     [OPT_STRING] = "string",
+    [OPT_BOOL] = "bool",       [OPT_COUNT] = "count",   [OPT_BYTES] = "bytes",
+    [OPT_MS] = "milliseconds", [OPT_CHOICE] = "choice",
+};
+
+/* "0 to 65535": what an option of numbers takes. One string a table entry, made at first use. */
+static const char *accepts_text(const struct option *opt, char *out, size_t cap)
+{
+    if (opt->accepts != NULL)
+        return opt->accepts;
+    snprintf(out, cap, "%llu to %llu", (unsigned long long)opt->min, (unsigned long long)opt->max);
+    return out;
+}
+
+/* The table's numbers as text, for ph_config_option(): written once, before any other thread can
+ * ask, so that the strings are static storage. */
+static char ranges[PH_COUNT_OF(options)][48];
+
+__attribute__((constructor)) static void ranges_init(void)
+{
+    for (size_t i = 0; i < PH_COUNT_OF(options); i++)
+        accepts_text(&options[i], ranges[i], sizeof(ranges[i]));
+}
+
+int ph_config_option(size_t index, ph_option *out)
+{
+    if (index >= PH_COUNT_OF(options))
+        return PH_E_NOTFOUND;
+    const struct option *opt = &options[index];
+    *out = (ph_option){
+        .name = opt->name,
+        .type = type_names[opt->type],
+        .default_value = opt->initial,
+        .accepts = opt->accepts != NULL ? opt->accepts : ranges[index],
+        .help = opt->help,
+        .repeatable = opt->repeatable,
+    };
+    return 0;
+}
+
+static void *member(const struct ph_config *config, const struct option *opt)
+{
+    return (char *)(uintptr_t)config + opt->offset;
+}
+
+static bool is_text(enum option_type type)
+{
+    return type == OPT_ADDRESS || type == OPT_PATH || type == OPT_STRING;
+}
+
+static void list_clear(struct ph_text_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        ph_free(list->items[i]);
+    ph_free(list->items);
+    *list = (struct ph_text_list){0};
+}
+
+static void list_append(struct ph_text_list *list, const char *text)
+{
+    list->items = ph_realloc(list->items, (list->n + 2) * sizeof(*list->items));
+    list->items[list->n++] = ph_strdup(text);
+    list->items[list->n] = NULL;
+}
+
+static int reject(struct ph_config *config, const struct option *opt, const char *value)
+{
+    char shown[128], range[48];
+    ph_escape(shown, sizeof(shown), value, strlen(value));
+    return ph_fail(&config->error, PH_E_CONFIG, "%s: \"%s\" is not a valid %s; accepted: %s",
+                   opt->name, shown, type_names[opt->type],
+                   accepts_text(opt, range, sizeof(range)));
+}
+
+/* Decimal digits with one of the type's units. */
+static bool parse_number(const struct option *opt, const char *value, uint64_t *out)
+{
+    uint64_t v = 0;
+    const char *p = value;
+    if (*p < '0' || *p > '9')
+        return false;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (v > (UINT64_MAX - 9) / 10)
+            return false;
+        v = v * 10 + (uint64_t)(*p - '0');
+    }
+    static const struct {
+        enum option_type type;
+        const char *unit;
+        uint64_t factor;
+    } units[] = {
+        {OPT_BYTES, "K", 1024},      {OPT_BYTES, "KiB", 1024}, {OPT_BYTES, "M", 1048576},
+        {OPT_BYTES, "MiB", 1048576}, {OPT_BYTES, "G", GIB},    {OPT_BYTES, "GiB", GIB},
+        {OPT_MS, "ms", 1},           {OPT_MS, "s", 1000},      {OPT_MS, "m", 60000},
+    };
+    uint64_t factor = *p == '\0' ? 1 : 0;
+    for (size_t i = 0; i < PH_COUNT_OF(units); i++) {
+        if (units[i].type == opt->type && strcasecmp(units[i].unit, p) == 0)
+            factor = units[i].factor;
+    }
+    if (factor == 0 || v > UINT64_MAX / factor)
+        return false;
+    *out = v * factor;
+    return *out >= opt->min && *out <= opt->max;
+}
+
+static bool parse_bool(const char *value, uint64_t *out)
+{
+    static const char *const yes[] = {"on", "true", "yes", "1"};
+    static const char *const no[] = {"off", "false", "no", "0"};
+    for (size_t i = 0; i < PH_COUNT_OF(yes); i++) {
+        if (strcasecmp(value, yes[i]) == 0 || strcasecmp(value, no[i]) == 0) {
+            *out = strcasecmp(value, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The position of `value` in a list of choices separated by ", ". */
+static bool parse_choice(const char *choices, const char *value, uint64_t *out)
+{
+    size_t n = strlen(value);
+    uint64_t index = 0;
+    for (const char *p = choices; p != NULL && n > 0; index++) {
+        const char *end = strstr(p, ", ");
+        size_t len = end != NULL ? (size_t)(end - p) : strlen(p);
+        if (len == n && strncasecmp(p, value, n) == 0) {
+            *out = index;
+            return true;
+        }
+        p = end != NULL ? end + 2 : NULL;
+    }
+    return false;
+}
+
+/* "host:port" with a port of 0 to 65535; the host is looked up when the server binds. */
+static bool address_is_valid(const char *value)
+{
+    const char *colon = strrchr(value, ':');
+    if (colon == NULL)
+        return false;
+    size_t digits = strspn(colon + 1, "0123456789");
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535)
+        return false;
+    if (value[0] == '[')
+        return colon > value && colon[-1] == ']';
+    return memchr(value, ':', (size_t)(colon - value)) == NULL;
+}
+
+static int set_text(struct ph_config *config, const struct option *opt, const char *value)
+{
+    if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(value)))
+        return reject(config, opt, value);
+    if (opt->repeatable) {
+        list_append(member(config, opt), value);
+        return 0;
+    }
+    char **text = member(config, opt);
+    ph_free(*text);
+    *text = ph_strdup(value);
+    return 0;
+}
+
+static void clear(struct ph_config *config, const struct option *opt);
+
+static int set_option(struct ph_config *config, const struct option *opt, const char *value)
+{
+    if (is_text(opt->type))
+        return set_text(config, opt, value);
+    uint64_t v = 0;
+    bool ok;
+    if (opt->type == OPT_BOOL)
+        ok = parse_bool(value, &v);
+    else if (opt->type == OPT_CHOICE)
+        ok = parse_choice(opt->accepts, value, &v);
+    else
+        ok = parse_number(opt, value, &v);
+    if (ok && opt->offset == AT(ring_slots) && (v & (v - 1)) != 0)
+        ok = false;
+    if (!ok)
+        return reject(config, opt, value);
+    *(uint64_t *)member(config, opt) = v;
+    return 0;
+}
+
+/* Back to the default. */
+static void clear(struct ph_config *config, const struct option *opt)
+{
+    if (opt->repeatable) {
+        list_clear(member(config, opt));
+    } else if (is_text(opt->type)) {
+        char **text = member(config, opt);
+        ph_free(*text);
+        *text = NULL;
+    } else {
+        int rc = set_option(config, opt, opt->initial);
+        PH_ASSERT(rc == 0);
+    }
+}
+
+ph_config *ph_config_new(void)
+{
+    struct ph_config *config = ph_alloc(sizeof(*config));
+    for (size_t i = 0; i < PH_COUNT_OF(options); i++)
+        clear(config, &options[i]);
+    return config;
+}
+
+void ph_config_free(ph_config *config)
+{
+    if (config == NULL)
+        return;
+    for (size_t i = 0; i < PH_COUNT_OF(options); i++)
+        clear(config, &options[i]);
+    ph_free(config);
+}
+
+struct ph_config *ph_config_copy(const struct ph_config *config)
+{
+    struct ph_config *copy = ph_alloc(sizeof(*copy));
+    *copy = *config;
+    for (size_t i = 0; i < PH_COUNT_OF(options); i++) {
+        const struct option *opt = &options[i];
+        if (opt->repeatable) {
+            const struct ph_text_list *from = member(config, opt);
+            struct ph_text_list *to = member(copy, opt);
+            *to = (struct ph_text_list){0};
+            for (size_t k = 0; k < from->n; k++)
+                list_append(to, from->items[k]);
+        } else if (is_text(opt->type)) {
+            char *const *from = member(config, opt);
+            char **to = member(copy, opt);
+            *to = *from != NULL ? ph_strdup(*from) : NULL;
+        }
+    }
+    return copy;
+}
+
+int ph_config_set(ph_config *config, const char *name, const char *value)
+{
+    config->error.text[0] = '\0';
+    for (size_t i = 0; i < PH_COUNT_OF(options); i++) {
+        if (strcmp(options[i].name, name) != 0)
+            continue;
+        if (value != NULL)
+            return set_option(config, &options[i], value);
+        clear(config, &options[i]);
+        return 0;
+    }
+    char shown[64];
+    return ph_fail(&config->error, PH_E_CONFIG, "unknown option \"%s\"",
+                   ph_escape(shown, sizeof(shown), name, strlen(name)));
+}
+
+const char *ph_config_error(const ph_config *config)
+{
+    return config->error.text;
+}

@@ -1,0 +1,437 @@
+/*
+ * core.h - private header of the core: configuration, the pipe between the two threads, channels,
+ * the TCP front and the server.
+ *
+ *      consumer thread   api.c        public calls -> commands -> down ring
+ *                                     up ring -> ph_event
+ *      ---------------------------------------------------------------- rings (struct ph_pipe)
+ *      I/O thread        chan.c       pending bits -> up ring; commands -> engine
+ *                        bridge_*.c   engine events -> channels; the engines' side of commands
+ *                        tcp_front.c  sockets <-> TLS <-> HTTP/1.1
+ *                        iothread.c   the turn
+ *
+ * Every member says who may touch it: io, app, or shared (then it is atomic or never changes).
+ */
+#ifndef PH_CORE_H
+#define PH_CORE_H
+
+#include "../base/base.h"
+#include "../http/http.h"
+#include "../io/io.h"
+
+#include <pthread.h>
+
+struct ph_quic_endpoint;
+struct ph_h3;
+struct ph_h3_ext;
+struct ph_wt;
+struct ph_wt_sink;
+struct ph_wt_session;
+struct ph_wt_stream;
+struct ph_tls_cred;
+struct ph_tls_session;
+
+/* --- Configuration (config.c) --- */
+
+struct ph_text_list {
+    char **items;
+    size_t n;
+};
+
+/* Values of the option table. Numbers, booleans and choices are uint64_t, so that one table entry
+ * can describe any of them; times are milliseconds here and nanoseconds everywhere else. */
+struct ph_config {
+    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin;
+    char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
+    uint64_t verify_mode, congestion, retry, log_level;
+    uint64_t reuse_port, gso, gro, server_header, date_header, webtransport;
+    uint64_t backlog, udp_buffer, worker, max_connections;
+    uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
+        write_stall_timeout;
+    uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
+        pipelined_max, chunk_overhead, chunk_extension, head_encoded;
+    uint64_t half_open_retry, half_open_max, max_streams_bidi, max_streams_uni, stream_window,
+        conn_window, window_max, max_datagram_frame, vn_rate, retry_rate, reset_rate, glitch_burst,
+        glitch_rate, cancel_burst, cancel_rate;
+    uint64_t wt_max_sessions, wt_session_burst, wt_session_rate, wt_accept_timeout,
+        wt_close_timeout, wt_pending_streams, wt_pending_bytes, wt_pending_datagrams,
+        wt_pending_datagram_bytes, wt_pending_timeout, wt_capsule_skip_max;
+    uint64_t datagrams_in, datagram_bytes_in, datagrams_out, datagram_bytes_out;
+    uint64_t send_buffer, send_buffer_low, session_send_buffer, ring_slots;
+    struct ph_err error;
+};
+enum { PH_RETRY_AUTO, PH_RETRY_ALWAYS };
+enum { PH_CC_CUBIC, PH_CC_BBR };
+
+/* Caller owns. */
+struct ph_config *ph_config_copy(const struct ph_config *config);
+
+/* --- The pipe: two rings and what each side keeps about them --- */
+
+/* Messages up are ph_event_kind, or one of these. */
+enum ph_up_kind { PH_UP_HOME = 100 /* a chain of wrapped buffers to be released */ };
+
+/* Messages down. `chan` is NULL for the last group. */
+enum ph_down_kind {
+    PH_DOWN_RESPOND = 1,       /* s: head (n fields); a: status; flags */
+    PH_DOWN_WRITE,             /* s: bytes; flags: FIN */
+    PH_DOWN_TRAILERS,          /* s: n fields */
+    PH_DOWN_CONSUME,           /* a: bytes */
+    PH_DOWN_CONSUME_DATAGRAMS, /* a: places */
+    PH_DOWN_RESET,             /* a: code */
+    PH_DOWN_STOP,              /* a: code */
+    PH_DOWN_PRIORITY,          /* a: urgency */
+    PH_DOWN_ACCEPT,            /* s: n fields, then the subprotocol when flags has SUBPROTOCOL */
+    PH_DOWN_OPEN,              /* chan: the new stream */
+    PH_DOWN_DATAGRAM,          /* s: payload; a: max age, ms */
+    PH_DOWN_CLOSE,             /* s: reason; a: code */
+    PH_DOWN_DRAIN,
+    PH_DOWN_RELEASE,
+    PH_DOWN_SERVER_DRAIN /* a: deadline, ms from now */
+};
+
+/* Flags of messages in either direction. */
+enum {
+    PH_MSG_FIN = 1,
+    PH_MSG_HAS_CODE = 2,
+    PH_MSG_CLEAN = 4,
+    PH_MSG_LOCAL = 8,
+    PH_MSG_HAS_SERVER = 16, /* RESPOND: the application gave this field */
+    PH_MSG_HAS_DATE = 32,
+    PH_MSG_SUBPROTOCOL = 64
+};
+
+/* Published but unconsumed datagrams of one session: the rest waits, drop-oldest, in the I/O half,
+ * so that a slow application finds fresh ones. */
+#define PH_DATAGRAMS_PUBLISHED 64
+/* Blocks of received payload: the first of a run fits what came, the next grow up to this. */
+#define PH_BLOCK_MIN 256
+#define PH_BLOCK_MAX 65536
+/* Published but unconsumed DATA messages of one channel above which small ones wait to be joined:
+ * memory of a stream that trickles stays near its window instead of a multiple of it. */
+#define PH_BLOCKS_PUBLISHED 64
+#define PH_COALESCE_WAIT (20 * PH_MSEC)
+#define PH_COALESCE_BYTES 16384
+
+struct ph_chan_limits {               /* shared: constant */
+    size_t high, low;                 /* bytes queued on one channel */
+    size_t session_high, session_low; /* bytes queued on all streams of a session */
+    uint32_t datagrams_in, datagram_bytes_in;
+    uint32_t datagrams_out;
+};
+
+struct ph_pipe {
+    struct ph_ring up, down;
+    /* shared: set by the producer that found its ring full; whoever takes it rings. */
+    _Alignas(64) atomic_uint up_starved;
+    _Alignas(64) atomic_uint down_starved;
+    struct ph_stats *stats;
+    struct ph_chan_limits limits;
+    struct {                  /* io */
+        struct ph_link ready; /* channels with pending bits, in the order they got them */
+        struct ph_link slow;  /* channels whose small DATA waits to be joined, oldest first */
+        struct ph_link chans; /* every channel the I/O thread holds a reference to */
+        size_t open;          /* of those, the ones whose CLOSED was not published */
+        uint64_t now;         /* of this turn */
+        struct ph_buf_home home;
+    } io;
+    struct {                     /* app */
+        struct ph_link chans;    /* every channel the application was told of and has not released,
+                                    or has released and not seen closed */
+        struct ph_link credit;   /* channels with consumed bytes to be sent down */
+        struct ph_link held;     /* sessions whose CLOSED waits for that of their streams */
+        struct ph_msg *overflow; /* commands that found the ring full: FIFO, power of two */
+        size_t overflow_head, overflow_count, overflow_cap;
+        uint32_t since_flush; /* events handed out since the last flush */
+        uint32_t since_wake;  /* events handed out since the I/O thread was last told of room */
+        bool asleep;
+        bool is_ending; /* the I/O thread has ended: what is left to say is said here */
+        bool stopped;   /* STOPPED was handed out: nobody reads commands any more */
+    } app;
+};
+int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limits *limits,
+                 struct ph_stats *stats);
+/* After the I/O half ended (or never began). Drops what is still in the rings and releases the
+ * application's channels. */
+void ph_pipe_fini(struct ph_pipe *pipe);
+
+/* io side (pipe.c; publish: chan.c) */
+bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg); /* false: full */
+/* Moves pending bits of channels into the ring until it is full. true: nothing is left. */
+bool ph_pipe_publish(struct ph_pipe *pipe);
+uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe); /* when joined DATA is due; PH_NEVER */
+bool ph_pipe_publish_home(struct ph_pipe *pipe);           /* false: full, some are left */
+void ph_pipe_ring_up(struct ph_pipe *pipe);                /* one bell a turn */
+/* Takes a command; after the last one of a turn call ph_pipe_commands_taken(). */
+bool ph_pipe_pop_down(struct ph_pipe *pipe, struct ph_msg *msg);
+void ph_pipe_commands_taken(struct ph_pipe *pipe);
+void ph_pipe_drop_down(struct ph_msg *msg); /* a command that nobody will run */
+/* The I/O half ends: drops its references to all channels, which must be closed and published. */
+void ph_pipe_leave(struct ph_pipe *pipe);
+
+/* app side (api.c) */
+int ph_pipe_next_event(struct ph_pipe *pipe, struct ph_event *event);
+void ph_pipe_flush(struct ph_pipe *pipe);
+/* Queues a command; takes the reference in msg->s. Never fails. */
+void ph_pipe_push_down(struct ph_pipe *pipe, const struct ph_msg *msg);
+void ph_pipe_release_all(struct ph_pipe *pipe);
+
+/* --- Channels (chan.c) --- */
+
+/* What an engine does for a channel. Functions that a kind has no use for are NULL. The engine may
+ * call ph_chan_io_closed() from within any of them. (io) */
+struct ph_chan_ops {
+    void (*respond)(struct ph_chan *chan, int status, const struct ph_field *fields, size_t n,
+                    unsigned flags);
+    int (*write)(struct ph_chan *chan, struct ph_slice slice, bool fin); /* takes the reference */
+    void (*trailers)(struct ph_chan *chan, const struct ph_field *fields, size_t n);
+    void (*consume)(struct ph_chan *chan, size_t n);
+    void (*reset)(struct ph_chan *chan, uint64_t code);
+    void (*stop)(struct ph_chan *chan, uint64_t code);
+    void (*priority)(struct ph_chan *chan, unsigned urgency);
+    void (*accept)(struct ph_chan *chan, const struct ph_field *fields, size_t n,
+                   const char *subprotocol);
+    void (*open)(struct ph_chan *session, struct ph_chan *stream);
+    void (*datagram)(struct ph_chan *chan, struct ph_buf *buf, uint64_t expires); /* takes buf */
+    void (*close)(struct ph_chan *chan, uint32_t code, const char *reason, size_t n);
+    void (*drain)(struct ph_chan *chan);
+    void (*release)(struct ph_chan *chan);   /* the application let go: end what is unfinished */
+    void (*delivered)(struct ph_chan *chan); /* a released channel is gone: return its place */
+};
+
+/* Pending bits, published in this order. */
+enum {
+    PH_PEND_ANNOUNCE = 1 << 0,
+    PH_PEND_OPENED = 1 << 1,
+    PH_PEND_DATA = 1 << 2, /* blocks, trailers, fin */
+    PH_PEND_RESET = 1 << 3,
+    PH_PEND_STOP = 1 << 4,
+    PH_PEND_DRAIN = 1 << 5,
+    PH_PEND_DATAGRAM = 1 << 6,
+    PH_PEND_WRITABLE = 1 << 7,
+    PH_PEND_CLOSED = 1 << 8
+};
+
+struct ph_chan_datagrams; /* inbound ring of a session */
+struct ph_chan_request;   /* ph_request with its strings in one block */
+
+struct ph_chan_io {                /* io */
+    struct ph_link all;            /* pipe->io.chans */
+    struct ph_link ready;          /* pipe->io.ready or pipe->io.slow */
+    const struct ph_chan_ops *ops; /* NULL: the engine's object is gone */
+    union {
+        struct ph_exchange *ex; /* HTTP, and a session that was rejected */
+        struct ph_wt_session *session;
+        struct ph_wt_stream *stream;
+        void *any;
+    } engine;
+    unsigned pending;
+    bool fin_in;       /* the peer's end waits to be published */
+    bool fin_out;      /* the application's end was given to the engine */
+    bool rx_done;      /* nothing more is delivered: reset, stopped, released */
+    bool tx_done;      /* our side was reset, by us or by the peer's stop */
+    bool peer_stopped; /* of those: by the peer */
+    bool released;     /* RELEASE was seen */
+    bool closed_sent;  /* CLOSED was published */
+    bool drain_local;
+    bool rx_ended;   /* the peer's FIN or reset was seen */
+    bool rx_reset;   /* of those: its reset */
+    bool reset_sent; /* the application reset our side */
+    bool is_slow;    /* `ready` is on the slow list */
+    bool hurry;      /* its wait is over */
+    uint64_t slow_until;
+    bool reset_has_code, stop_has_code, close_clean, close_local;
+    uint64_t reset_code, stop_code, close_code;
+    struct ph_buf *blocks, *blocks_tail; /* payload not published, linked by `next` */
+    size_t blocks_bytes;                 /* in them */
+    size_t block_hint;                   /* capacity of the next block */
+    struct ph_buf *trailers;             /* n fields */
+    size_t trailers_n;
+    struct ph_buf *reason;                   /* of CLOSED */
+    size_t unconsumed;                       /* bytes received and not given back */
+    size_t inflight;                         /* bytes the engine holds */
+    uint32_t published[PH_BLOCKS_PUBLISHED]; /* sizes of DATA messages not consumed, a ring */
+    uint32_t published_head, published_count;
+    size_t children; /* session: streams whose CLOSED was not published */
+    struct ph_chan_datagrams *datagrams;
+};
+
+struct ph_chan_app {       /* app */
+    struct ph_link all;    /* pipe->app.chans */
+    struct ph_link credit; /* pipe->app.credit */
+    struct ph_link held;   /* pipe->app.held */
+    void *user;
+    size_t consumed;
+    size_t consumed_datagrams;
+    bool asked;                       /* ph_chan_consume(chan, 0): the application wants the body */
+    bool is_known;                    /* on pipe->app.chans */
+    bool released;                    /* RELEASE was sent */
+    bool closed;                      /* CLOSED was seen */
+    bool head_sent;                   /* HTTP: the final head; session: answered */
+    bool accepted, rejected, closing; /* session */
+    bool ended;                       /* FIN, trailers or reset were sent */
+    bool stopped;                     /* the application wants no more data */
+    size_t children;                  /* session: streams not seen closed */
+    struct ph_msg held_msg;           /* session: CLOSED, while on pipe->app.held */
+};
+
+struct ph_chan {
+    /* shared: constant after creation */
+    ph_chan_kind kind;
+    bool is_local, is_bidi; /* streams */
+    struct ph_pipe *pipe;
+    struct ph_server *server;
+    struct ph_chan *parent; /* stream: its session; holds a reference */
+    struct ph_chan_request *request;
+    /* shared: one reference of each half, and one of each child */
+    atomic_uint refs;
+    _Atomic uint64_t id;
+    atomic_size_t max_datagram;
+    _Alignas(64) atomic_size_t queued; /* shared: the application adds, the I/O thread takes */
+    atomic_size_t datagrams_queued;
+    atomic_uint wait_write, wait_datagram; /* armed by the application, taken by the I/O thread */
+    _Alignas(64) struct ph_chan_io io;
+    _Alignas(64) struct ph_chan_app app;
+};
+
+/* A new channel with both references. `parent` of a stream, or NULL. Either thread. */
+struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_chan *parent);
+void ph_chan_unref(struct ph_chan *chan);
+
+/* The I/O half takes a channel over. For streams after the session's. */
+void ph_chan_io_attach(struct ph_chan *chan, const struct ph_chan_ops *ops, void *engine);
+void ph_chan_io_pend(struct ph_chan *chan, unsigned bits);
+void ph_chan_io_data(struct ph_chan *chan, const uint8_t *data, size_t n);
+void ph_chan_io_trailers(struct ph_chan *chan, const struct ph_field *fields, size_t n);
+void ph_chan_io_fin(struct ph_chan *chan);
+void ph_chan_io_reset(struct ph_chan *chan, bool has_code, uint64_t code);
+void ph_chan_io_stop(struct ph_chan *chan, bool has_code, uint64_t code);
+void ph_chan_io_acked(struct ph_chan *chan, size_t n);
+void ph_chan_io_datagram(struct ph_chan *chan, const uint8_t *data, size_t n);
+void ph_chan_io_datagrams_left(struct ph_chan *chan, size_t n);
+void ph_chan_io_drain(struct ph_chan *chan, bool local);
+/* The engine's object is gone. `reason` is copied. */
+void ph_chan_io_closed(struct ph_chan *chan, bool clean, bool local, uint64_t code,
+                       const char *reason, size_t reason_len);
+/* Runs one command. `expires_base` is the time of this turn. Takes the reference in msg->s. */
+void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg);
+
+/* --- Fields and requests (request.c) --- */
+
+/* Fields packed into one buffer: the array first, then NUL-terminated strings. Names are
+ * lower-cased. Caller owns. `extra` (may be NULL) becomes the value of one more, nameless field. */
+struct ph_buf *ph_fields_pack(const struct ph_field *fields, size_t n, const char *extra);
+static inline const struct ph_field *ph_fields_of(const struct ph_buf *buf)
+{
+    return (const struct ph_field *)(const void *)buf->data;
+}
+
+/* Builds the ph_request of a channel from a head. */
+struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const struct ph_path *path,
+                                            bool tls);
+void ph_chan_request_set_session(struct ph_chan_request *request, uint64_t id,
+                                 const char *const *offered, size_t offered_len, bool datagrams,
+                                 size_t max_datagram);
+void ph_chan_request_set_body(struct ph_chan_request *request, bool has_body);
+void ph_chan_request_free(struct ph_chan_request *request);
+const struct ph_request *ph_chan_request_get(const struct ph_chan_request *request);
+
+/* --- Server --- */
+
+struct ph_udp_socket {
+    struct ph_watch watch;
+    struct ph_udp *udp;
+    struct ph_server *server;
+    struct ph_addr addr;
+    unsigned ready; /* PH_IO_* of this turn */
+};
+
+struct ph_tcp_listener {
+    struct ph_watch watch;
+    struct ph_timer pause; /* out of descriptors: accept again later */
+    struct ph_server *server;
+    struct ph_addr addr;
+    bool tls;
+    bool is_ready;
+    bool is_closed;
+};
+
+struct ph_log_line { /* written before the I/O thread runs */
+    struct ph_log_line *next;
+    enum ph_log_level level;
+    size_t n;
+    char text[];
+};
+
+struct ph_server {
+    struct ph_config *config; /* shared: constant */
+    struct ph_stats stats;    /* shared: one writer each, relaxed */
+    struct ph_pipe pipe;
+    pthread_t thread;
+    bool is_started; /* app */
+    pid_t pid;       /* of the process that made the eventfds */
+
+    /* Filled by ph_server_new(), then io. The counts and addresses are constant. */
+    struct ph_loop *loop;
+    struct ph_tls_cred *tcp_cred, *quic_cred;
+    struct ph_udp_socket *udp;
+    size_t udp_n;
+    struct ph_tcp_listener *tcp;
+    size_t tcp_n;
+    struct ph_log_line *early, **early_end;
+
+    /* io */
+    uint64_t now; /* of this turn */
+    struct ph_watch bell;
+    struct ph_thread env;
+    struct ph_quic_endpoint *quic;
+    struct ph_h3 *h3;
+    struct ph_wt *wt;
+    struct ph_h1_config h1_config;
+    const char *tcp_alpn[4];
+    struct ph_exchange_sink http_sink;
+    struct ph_chan *rejecting; /* the session channel whose exchange is being made */
+    struct ph_link tcp_conns, tcp_ready, tcp_dirty, tcp_dead;
+    size_t tcp_count;
+    uint8_t *scratch; /* PH_TCP_SCRATCH bytes */
+    struct ph_bucket tcp_log;
+    uint64_t date_at; /* when `date` is to be renewed */
+    char date[48];
+    bool is_draining, is_closing, is_done;
+    bool home_blocked; /* the up ring had no room for the home chain */
+    uint64_t drain_deadline;
+};
+
+#define PH_SERVER_NAME "pronghorn"
+
+/* engines.c: protocol engines from the configuration. */
+int ph_engines_new(struct ph_server *server, struct ph_err *err);
+void ph_engines_free(struct ph_server *server);
+
+/* iothread.c */
+void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */
+void *ph_iothread_main(void *server);
+
+/* bridge_http.c */
+void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out);
+/* Hands a session that the application rejects over to its exchange. */
+void ph_bridge_http_adopt(struct ph_chan *chan, struct ph_exchange *ex);
+void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_field *fields,
+                            size_t n, unsigned flags);
+
+/* bridge_wt.c */
+void ph_bridge_wt_sink(struct ph_server *server, struct ph_wt_sink *out);
+
+/* tcp_front.c */
+#define PH_TCP_SCRATCH 65536
+struct ph_tcp_conn;
+void ph_tcp_front_listen(struct ph_server *server, struct ph_tcp_listener *listener);
+void ph_tcp_front_in(struct ph_server *server);    /* accepts and reads what is ready */
+void ph_tcp_front_flush(struct ph_server *server); /* feeds and writes what is dirty */
+void ph_tcp_front_drain(struct ph_server *server);
+void ph_tcp_front_abort(struct ph_server *server); /* closes every connection by force */
+void ph_tcp_front_reap(struct ph_server *server);
+void ph_tcp_front_stop_listening(struct ph_server *server);
+void ph_tcp_front_touch(struct ph_tcp_conn *conn); /* has work for the flush */
+
+#endif

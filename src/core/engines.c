@@ -1,0 +1,203 @@
+/*
+ * engines.c - the protocol engines of a server, made from its configuration: HTTP/1.1 settings for
+ * the TCP front; QUIC endpoint, HTTP/3 and WebTransport when there is a QUIC address.
+ *
+ * The one place where options become the engines' own configuration: milliseconds become
+ * nanoseconds, names become enums. What an engine can be told and an option does not cover keeps
+ * the engine's default.
+ */
+#include "../h3/h3.h"
+#include "../quic/quic.h"
+#include "../tls/tls.h"
+#include "../wt/wt.h"
+#include "core.h"
+
+#include <stdlib.h>
+
+/* 64 hexadecimal digits. */
+static bool secret_from_hex(uint8_t out[32], const char *text)
+{
+    if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
+        return false;
+    for (size_t i = 0; i < 32; i++) {
+        char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out[i] = (uint8_t)strtoul(pair, NULL, 16);
+    }
+    return true;
+}
+
+static int secret_load(uint8_t out[32], const char *text, struct ph_err *err)
+{
+    if (text == NULL) {
+        ph_random(out, 32);
+        return 0;
+    }
+    if (secret_from_hex(out, text))
+        return 0;
+    FILE *file = fopen(text, "rb");
+    if (file == NULL)
+        return ph_fail(err, PH_E_CONFIG,
+                       "secret: neither 64 hexadecimal digits nor a file that can be read");
+    size_t n = fread(out, 1, 32, file);
+    fclose(file);
+    if (n < 32)
+        return ph_fail(err, PH_E_CONFIG, "secret: %s has fewer than 32 bytes", text);
+    return 0;
+}
+
+static ssize_t quic_send(void *self, const struct ph_path *path, uint8_t ecn, const uint8_t *data,
+                         size_t n, size_t segment)
+{
+    struct ph_server *server = self;
+    return ph_udp_send(path->sock, path, ecn, data, n, segment, &server->stats);
+}
+
+static void h1_configure(struct ph_server *server)
+{
+    const struct ph_config *config = server->config;
+    struct ph_h1_config *h1 = &server->h1_config;
+    ph_h1_config_default(h1);
+    h1->limits = (struct ph_http_limits){.head_bytes = config->head_bytes,
+                                         .head_fields = config->head_fields,
+                                         .target_bytes = config->target_bytes};
+    h1->max_body = config->max_body;
+    h1->header_timeout = config->header_timeout * PH_MSEC;
+    h1->body_timeout = config->body_timeout * PH_MSEC;
+    h1->keep_alive_timeout = config->keep_alive * PH_MSEC;
+    h1->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
+    h1->keep_alive_requests = (uint32_t)config->keep_alive_requests;
+    h1->pipelined_max = (uint32_t)config->pipelined_max;
+    h1->body_window = config->body_window;
+    h1->chunk_overhead = config->chunk_overhead;
+    h1->chunk_extension = config->chunk_extension;
+    ph_bridge_http_sink(server, &server->http_sink);
+}
+
+static void wt_configure(struct ph_wt_config *wt, const struct ph_config *config)
+{
+    ph_wt_config_default(wt);
+    wt->max_sessions = (uint32_t)config->wt_max_sessions;
+    wt->session_burst = (uint32_t)config->wt_session_burst;
+    wt->session_rate = (uint32_t)config->wt_session_rate;
+    wt->pending_streams = (uint32_t)config->wt_pending_streams;
+    wt->pending_bytes = config->wt_pending_bytes;
+    wt->pending_datagrams = (uint32_t)config->wt_pending_datagrams;
+    wt->pending_datagram_bytes = config->wt_pending_datagram_bytes;
+    wt->pending_timeout = config->wt_pending_timeout * PH_MSEC;
+    wt->accept_timeout = config->wt_accept_timeout * PH_MSEC;
+    wt->close_timeout = config->wt_close_timeout * PH_MSEC;
+    wt->datagrams_out = (uint32_t)config->datagrams_out;
+    wt->datagram_bytes_out = (uint32_t)config->datagram_bytes_out;
+    wt->capsule_skip_max = config->wt_capsule_skip_max;
+    wt->allowed_origins = (const char *const *)config->wt_allowed_origin.items;
+    wt->allowed_origins_len = config->wt_allowed_origin.n;
+    wt->dev = config->dev_certificate != NULL;
+}
+
+static void h3_configure(struct ph_h3_config *h3, const struct ph_config *config)
+{
+    ph_h3_config_default(h3);
+    h3->head_bytes = config->head_bytes;
+    h3->head_fields = config->head_fields;
+    h3->target_bytes = config->target_bytes;
+    h3->head_encoded = config->head_encoded;
+    h3->max_body = config->max_body;
+    h3->header_timeout = config->header_timeout * PH_MSEC;
+    h3->body_timeout = config->body_timeout * PH_MSEC;
+    h3->cancel_burst = config->cancel_burst;
+    h3->cancel_rate = config->cancel_rate;
+    h3->webtransport = config->webtransport != 0;
+}
+
+static int quic_configure(struct ph_quic_config *quic, const struct ph_server *server,
+                          struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    ph_quic_config_default(quic);
+    quic->cred = server->quic_cred;
+    quic->alpn = "h3";
+    quic->bbr = config->congestion == PH_CC_BBR;
+    quic->always_retry = config->retry == PH_RETRY_ALWAYS;
+    quic->half_open_retry = (uint32_t)config->half_open_retry;
+    quic->half_open_max = (uint32_t)config->half_open_max;
+    quic->max_conns = (uint32_t)config->max_connections;
+    quic->idle_timeout = config->idle_timeout * PH_MSEC;
+    quic->handshake_timeout = config->handshake_timeout * PH_MSEC;
+    quic->max_streams_bidi = config->max_streams_bidi;
+    quic->max_streams_uni = config->max_streams_uni;
+    quic->stream_window = config->stream_window;
+    quic->conn_window = config->conn_window;
+    quic->window_max = PH_MAX(config->window_max, config->conn_window);
+    quic->max_datagram_frame = config->max_datagram_frame;
+    quic->vn_rate = (uint32_t)config->vn_rate;
+    quic->retry_rate = (uint32_t)config->retry_rate;
+    quic->reset_rate = (uint32_t)config->reset_rate;
+    quic->glitch_burst = config->glitch_burst;
+    quic->glitch_rate = config->glitch_rate;
+    quic->worker = (uint16_t)config->worker;
+    return secret_load(quic->secret, config->secret, err);
+}
+
+/* "http/1.1" is offered on TCP unless the alpn option leaves it out; QUIC always speaks h3. */
+static void alpn_configure(struct ph_server *server)
+{
+    const struct ph_text_list *alpn = &server->config->alpn;
+    bool wanted = alpn->n == 0;
+    for (size_t i = 0; i < alpn->n; i++) {
+        if (strcmp(alpn->items[i], "http/1.1") == 0) {
+            wanted = true;
+        } else if (strcmp(alpn->items[i], "h3") != 0) {
+            char shown[64];
+            ph_log(PH_LOG_INFO, "tls: alpn name not spoken yet, ignored name=%s",
+                   ph_escape(shown, sizeof(shown), alpn->items[i], strlen(alpn->items[i])));
+        }
+    }
+    server->tcp_alpn[0] = wanted ? "http/1.1" : NULL;
+}
+
+int ph_engines_new(struct ph_server *server, struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    h1_configure(server);
+    alpn_configure(server);
+    if (server->udp_n == 0)
+        return 0;
+
+    struct ph_quic_config quic;
+    int rc = quic_configure(&quic, server, err);
+    if (rc < 0)
+        return rc;
+    struct ph_h3_ext ext;
+    if (config->webtransport != 0) {
+        struct ph_wt_config wt;
+        struct ph_wt_sink wt_sink;
+        wt_configure(&wt, config);
+        ph_bridge_wt_sink(server, &wt_sink);
+        server->wt = ph_wt_new(&wt, &wt_sink, &server->stats);
+        ph_wt_h3_ext(server->wt, &ext);
+    }
+    struct ph_h3_config h3;
+    h3_configure(&h3, config);
+    server->h3 =
+        ph_h3_new(&h3, &server->http_sink, server->wt != NULL ? &ext : NULL, &server->stats);
+    struct ph_quic_sink quic_sink;
+    ph_h3_quic_sink(server->h3, &quic_sink);
+    struct ph_quic_out out = {.self = server, .send = quic_send};
+    rc = ph_quic_endpoint_new(&server->quic, &quic, &quic_sink, &out, &server->stats, server->now,
+                              err);
+    memset(&quic, 0, sizeof(quic)); /* the secret does not stay on the stack */
+    return rc;
+}
+
+void ph_engines_free(struct ph_server *server)
+{
+    if (server->quic != NULL)
+        ph_quic_endpoint_free(server->quic);
+    if (server->h3 != NULL)
+        ph_h3_free(server->h3);
+    if (server->wt != NULL)
+        ph_wt_free(server->wt);
+    server->quic = NULL;
+    server->h3 = NULL;
+    server->wt = NULL;
+}

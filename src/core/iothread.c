@@ -1,0 +1,308 @@
+/*
+ * iothread.c - the I/O thread: one turn after another, always in the same order.
+ *
+ *      sleep -> now -> commands -> udp in -> tcp in -> timers -> flush -> publish -> home -> reap
+ *
+ * Engines and sinks only record work in between; packets and bytes are written in flush, events
+ * reach the consumer in publish, memory is freed in reap. The thread takes no lock, never calls the
+ * application, and waits for nothing but epoll. It reads the clock, nobody else does.
+ *
+ * The end: a drain refuses new work and waits until the last channel and connection is gone or its
+ * deadline has passed; then everything left is closed, every CLOSED is published, the engines are
+ * freed, and STOPPED is the last message up.
+ */
+#include "../h3/h3.h"
+#include "../quic/quic.h"
+#include "../wt/wt.h"
+#include "core.h"
+
+#include <time.h>
+
+/* UDP datagrams taken from one socket in one turn: the others and the timers have their turn too.
+ */
+#define UDP_BUDGET 64
+
+/* --- Environment --- */
+
+static void log_up(void *self, enum ph_log_level level, const char *line, size_t n)
+{
+    struct ph_server *server = self;
+    struct ph_buf *buf = ph_buf_copy(line, n);
+    struct ph_msg msg = {.kind = PH_EVENT_LOG,
+                         .n = (uint32_t)level,
+                         .s = {.buf = buf, .p = buf->data, .n = buf->len}};
+    if (ph_ring_push(&server->pipe.up, &msg))
+        return;
+    ph_count(&server->stats, log_dropped);
+    ph_buf_unref(buf);
+}
+
+/* Lines of ph_server_new(), made before there was anybody to hand them to. */
+static void log_early(struct ph_server *server)
+{
+    struct ph_log_line *line;
+    while ((line = server->early) != NULL) {
+        server->early = line->next;
+        log_up(server, line->level, line->text, line->n);
+        ph_free(line);
+    }
+}
+
+/* RFC 9110 5.6.7, renewed once a second. */
+static void date_renew(struct ph_server *server)
+{
+    if (server->now < server->date_at)
+        return;
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct timespec wall;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    gmtime_r(&wall.tv_sec, &tm);
+    snprintf(server->date, sizeof(server->date), "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+             days + 3 * tm.tm_wday, tm.tm_mday % 100, months + 3 * tm.tm_mon,
+             (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+    server->date_at = server->now + PH_SEC - (uint64_t)wall.tv_nsec;
+}
+
+/* --- Parts of a turn --- */
+
+static void on_bell(struct ph_watch *watch, unsigned ready)
+{
+    (void)watch; /* being awake is all it asks for; ph_ring_awake() takes it down */
+    (void)ready;
+}
+
+static void on_udp(struct ph_watch *watch, unsigned ready)
+{
+    PH_CONTAINER(watch, struct ph_udp_socket, watch)->ready |= ready;
+}
+
+static bool is_idle(const struct ph_server *server)
+{
+    if (server->pipe.io.open > 0 || server->tcp_count > 0)
+        return false;
+    return server->quic == NULL || ph_quic_endpoint_conns(server->quic) == 0;
+}
+
+static uint64_t next_deadline(const struct ph_server *server)
+{
+    uint64_t at = ph_loop_timer_next(server->loop);
+    if (server->quic != NULL) {
+        at = PH_MIN(at, ph_quic_endpoint_next(server->quic));
+        at = PH_MIN(at, ph_h3_next(server->h3));
+    }
+    if (server->wt != NULL)
+        at = PH_MIN(at, ph_wt_next(server->wt));
+    if (server->is_draining && !server->is_closing)
+        at = PH_MIN(at, is_idle(server) ? 0 : server->drain_deadline);
+    if (server->pipe.io.home.head != NULL && !server->home_blocked)
+        at = 0;
+    return PH_MIN(at, ph_pipe_next_publish(&server->pipe));
+}
+
+/* Until something is ready, due, or said. */
+static void wait_for_work(struct ph_server *server)
+{
+    uint64_t deadline = next_deadline(server);
+    bool asleep = ph_ring_sleep(&server->pipe.down);
+    if (!asleep)
+        deadline = 0;
+    ph_loop_poll(server->loop, deadline == 0 ? 0 : ph_clock_now(), deadline);
+    if (asleep)
+        ph_ring_awake(&server->pipe.down);
+}
+
+static void begin_drain(struct ph_server *server, uint64_t ms)
+{
+    uint64_t deadline = server->now + ms * PH_MSEC;
+    if (server->is_draining) {
+        server->drain_deadline = PH_MIN(server->drain_deadline, deadline);
+        return;
+    }
+    server->is_draining = true;
+    server->drain_deadline = deadline;
+    ph_tcp_front_drain(server);
+    if (server->quic == NULL)
+        return;
+    ph_quic_endpoint_refuse(server->quic);
+    if (server->wt != NULL)
+        ph_wt_drain(server->wt);
+    ph_h3_drain(server->h3, server->now);
+}
+
+static void take_commands(struct ph_server *server)
+{
+    struct ph_msg msg;
+    /* As many as the ring holds: what is said meanwhile belongs to the next turn. */
+    for (uint32_t left = server->pipe.down.mask + 1; left > 0; left--) {
+        if (!ph_pipe_pop_down(&server->pipe, &msg))
+            break;
+        if (msg.chan != NULL)
+            ph_chan_io_command(msg.chan, &msg);
+        else
+            begin_drain(server, msg.a);
+    }
+    ph_pipe_commands_taken(&server->pipe);
+}
+
+static void on_packet(void *self, const struct ph_udp_packet *packet)
+{
+    struct ph_server *server = self;
+    ph_quic_endpoint_feed(server->quic, &packet->path, packet->ecn, packet->data, packet->n,
+                          server->now);
+}
+
+static void udp_in(struct ph_server *server)
+{
+    for (size_t i = 0; i < server->udp_n; i++) {
+        struct ph_udp_socket *sock = &server->udp[i];
+        if ((sock->ready & PH_IO_WRITE) != 0)
+            ph_quic_endpoint_writable(server->quic, sock->udp);
+        if ((sock->ready & (PH_IO_READ | PH_IO_HANGUP)) != 0)
+            ph_udp_recv(sock->udp, UDP_BUDGET, on_packet, server, &server->stats);
+        sock->ready = 0;
+    }
+}
+
+static void run_timers(struct ph_server *server)
+{
+    ph_loop_timers_run(server->loop, server->now);
+    if (server->quic == NULL)
+        return;
+    if (ph_quic_endpoint_next(server->quic) <= server->now)
+        ph_quic_endpoint_expire(server->quic, server->now);
+    if (ph_h3_next(server->h3) <= server->now)
+        ph_h3_expire(server->h3, server->now);
+    if (server->wt != NULL && ph_wt_next(server->wt) <= server->now)
+        ph_wt_expire(server->wt, server->now);
+}
+
+static void flush(struct ph_server *server)
+{
+    ph_tcp_front_flush(server);
+    if (server->quic == NULL)
+        return;
+    ph_quic_endpoint_flush(server->quic, server->now);
+    for (size_t i = 0; i < server->udp_n; i++) {
+        struct ph_udp_socket *sock = &server->udp[i];
+        bool full = ph_quic_endpoint_is_blocked(server->quic, sock->udp);
+        ph_loop_interest(server->loop, &sock->watch, PH_IO_READ | (full ? PH_IO_WRITE : 0));
+    }
+}
+
+/* The end of a drain: everything that is left goes, with H3_NO_ERROR where there is a word for it.
+ */
+static void check_drain(struct ph_server *server)
+{
+    if (!server->is_draining || server->is_closing)
+        return;
+    if (!is_idle(server) && server->now < server->drain_deadline)
+        return;
+    server->is_closing = true;
+    ph_tcp_front_abort(server);
+    if (server->quic != NULL)
+        ph_quic_endpoint_close(server->quic, PH_H3_NO_ERROR, server->now);
+}
+
+static void reap(struct ph_server *server)
+{
+    ph_tcp_front_reap(server);
+    if (server->quic != NULL)
+        ph_quic_endpoint_reap(server->quic);
+}
+
+static void turn(struct ph_server *server)
+{
+    wait_for_work(server);
+    server->now = ph_clock_now();
+    server->pipe.io.now = server->now;
+    date_renew(server);
+    take_commands(server);
+    udp_in(server);
+    ph_tcp_front_in(server);
+    run_timers(server);
+    check_drain(server);
+    flush(server);
+    bool all = ph_pipe_publish(&server->pipe);
+    server->home_blocked = !ph_pipe_publish_home(&server->pipe);
+    ph_pipe_ring_up(&server->pipe);
+    reap(server);
+    server->is_done = server->is_closing && all && server->pipe.io.open == 0;
+}
+
+/* --- Life --- */
+
+/* Pushes a message that has to go up, waiting for room: only at the very end, when there is nothing
+ * else left to do. */
+static void push_last(struct ph_server *server, bool (*push)(struct ph_server *server))
+{
+    while (!push(server)) {
+        ph_pipe_ring_up(&server->pipe);
+        wait_for_work(server);
+        struct ph_msg msg;
+        while (ph_pipe_pop_down(&server->pipe, &msg))
+            ph_pipe_drop_down(&msg);
+    }
+}
+
+static bool push_home(struct ph_server *server)
+{
+    return ph_pipe_publish_home(&server->pipe);
+}
+
+static bool push_stopped(struct ph_server *server)
+{
+    struct ph_msg msg = {.kind = PH_EVENT_STOPPED};
+    return ph_pipe_push_up(&server->pipe, &msg);
+}
+
+static void stop(struct ph_server *server)
+{
+    /* The farewell packets had one flush; what the socket did not take is the peer's idle timeout.
+     */
+    ph_engines_free(server);
+    ph_tcp_front_reap(server);
+    for (size_t i = 0; i < server->udp_n; i++) {
+        ph_loop_unwatch(server->loop, &server->udp[i].watch);
+        ph_udp_close(server->udp[i].udp);
+        server->udp[i].udp = NULL;
+    }
+    push_last(server, push_home);
+    ph_pipe_leave(&server->pipe);
+    push_last(server, push_stopped);
+    ph_pipe_ring_up(&server->pipe);
+    ph_loop_unwatch(server->loop, &server->bell);
+}
+
+void ph_iothread_prepare(struct ph_server *server)
+{
+    server->now = ph_clock_now();
+}
+
+void *ph_iothread_main(void *arg)
+{
+    struct ph_server *server = arg;
+    server->env = (struct ph_thread){.log = log_up,
+                                     .self = server,
+                                     .level = (enum ph_log_level)server->config->log_level,
+                                     .home = &server->pipe.io.home};
+    ph_thread_set(&server->env);
+    server->now = server->pipe.io.now = ph_clock_now();
+    server->bell = (struct ph_watch){.fd = server->pipe.down.bell, .on_ready = on_bell};
+    ph_loop_watch(server->loop, &server->bell, PH_IO_READ);
+    for (size_t i = 0; i < server->udp_n; i++) {
+        server->udp[i].watch.on_ready = on_udp;
+        server->udp[i].watch.fd = ph_udp_fd(server->udp[i].udp);
+        ph_loop_watch(server->loop, &server->udp[i].watch, PH_IO_READ);
+    }
+    for (size_t i = 0; i < server->tcp_n; i++)
+        ph_tcp_front_listen(server, &server->tcp[i]);
+    log_early(server);
+    ph_pipe_ring_up(&server->pipe);
+    while (!server->is_done)
+        turn(server);
+    stop(server);
+    ph_thread_set(NULL);
+    return NULL;
+}

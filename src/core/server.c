@@ -1,0 +1,394 @@
+/*
+ * server.c - the life of a server: from a configuration to bound sockets, a started I/O thread, a
+ * drain, and nothing left.
+ *
+ * ph_server_new() does everything that can fail for a reason an operator can mend, in this order:
+ * options against each other, certificates, addresses, engines. Each failure is one sentence that
+ * begins with the option, and leaves nothing bound. No thread exists before ph_server_start(), so
+ * that a process may fork in between and the workers share what is bound.
+ */
+#include "../quic/quic.h"
+#include "../tls/tls.h"
+#include "core.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* Addresses of one name; "localhost" has two. */
+#define ADDRS_MAX 8
+/* Attempts to find one port that is free for all addresses of a name, when it was 0. */
+#define PORT_TRIES 16
+
+/* --- Log lines before the I/O thread --- */
+
+static void log_keep(void *self, enum ph_log_level level, const char *text, size_t n)
+{
+    struct ph_server *server = self;
+    struct ph_log_line *line = ph_alloc(sizeof(*line) + n + 1);
+    line->level = level;
+    line->n = n;
+    memcpy(line->text, text, n);
+    *server->early_end = line;
+    server->early_end = &line->next;
+}
+
+static void log_drop(struct ph_server *server)
+{
+    struct ph_log_line *line;
+    while ((line = server->early) != NULL) {
+        server->early = line->next;
+        ph_free(line);
+    }
+}
+
+/* --- Checks of options against each other --- */
+
+static int check_config(const struct ph_config *config, struct ph_err *err)
+{
+    if (config->bind.n + config->insecure_bind.n + config->quic_bind.n == 0)
+        return ph_fail(err, PH_E_CONFIG, "no address: set bind, insecure_bind or quic_bind");
+    if (config->certfile == NULL && config->keyfile != NULL)
+        return ph_fail(err, PH_E_CONFIG, "keyfile: needs certfile");
+    if (config->quic_bind.n > 0 && config->certfile == NULL && config->dev_certificate == NULL)
+        return ph_fail(err, PH_E_CONFIG,
+                       "quic_bind: QUIC needs a certificate: set certfile or dev_certificate");
+    if (config->verify_mode != PH_TLS_VERIFY_NONE && config->ca_certs == NULL)
+        return ph_fail(err, PH_E_CONFIG, "verify_mode: checking clients needs ca_certs");
+    if (config->send_buffer_low >= config->send_buffer)
+        return ph_fail(err, PH_E_CONFIG, "send_buffer_low: must be below send_buffer");
+    return 0;
+}
+
+/* --- Certificates --- */
+
+static int load_cred(struct ph_tls_cred **out, const struct ph_config *config, const char *option,
+                     const char *cert, const char *key, struct ph_err *err)
+{
+    struct ph_err why = {""};
+    struct ph_tls_cred_options options = {
+        .cert_path = cert,
+        .key_path = key,
+        .key_password = cert == config->certfile ? config->keyfile_password : NULL,
+        .ca_path = config->ca_certs,
+        .verify = (enum ph_tls_verify)config->verify_mode,
+    };
+    int rc = ph_tls_cred_load(out, &options, &why);
+    return rc < 0 ? ph_fail(err, rc, "%s: %s", option, why.text) : 0;
+}
+
+static int load_certificates(struct ph_server *server, struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    if (config->certfile != NULL) {
+        int rc = load_cred(&server->tcp_cred, config, "certfile", config->certfile, config->keyfile,
+                           err);
+        if (rc < 0)
+            return rc;
+    }
+    if (config->quic_bind.n == 0)
+        return 0;
+    if (config->dev_certificate == NULL) {
+        server->quic_cred = ph_tls_cred_ref(server->tcp_cred);
+        return 0;
+    }
+    char cert[PATH_MAX], key[PATH_MAX];
+    uint8_t sha256[32];
+    struct ph_err why = {""};
+    int rc = ph_dev_certificate(config->dev_certificate, cert, sizeof(cert), key, sizeof(key),
+                                sha256, why.text, sizeof(why.text));
+    if (rc < 0)
+        return ph_fail(err, rc, "dev_certificate: %s", why.text);
+    return load_cred(&server->quic_cred, config, "dev_certificate", cert, key, err);
+}
+
+/* --- Addresses --- */
+
+static void udp_close_from(struct ph_server *server, size_t first)
+{
+    while (server->udp_n > first) {
+        struct ph_udp_socket *sock = &server->udp[--server->udp_n];
+        if (sock->udp != NULL)
+            ph_udp_close(sock->udp);
+    }
+}
+
+static void tcp_close_from(struct ph_server *server, size_t first)
+{
+    while (server->tcp_n > first) {
+        struct ph_tcp_listener *listener = &server->tcp[--server->tcp_n];
+        if (!listener->is_closed)
+            close(listener->watch.fd);
+    }
+}
+
+static int open_udp(struct ph_server *server, struct ph_addr *addr, struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    struct ph_udp_options options = {
+        .buffer_bytes = config->udp_buffer,
+        .reuse_port = config->reuse_port != 0,
+        .no_gso = config->gso == 0,
+        .no_gro = config->gro == 0,
+    };
+    struct ph_udp *udp = NULL;
+    int rc = ph_udp_open(&udp, addr, &options, err);
+    if (rc < 0)
+        return rc;
+    server->udp = ph_realloc(server->udp, (server->udp_n + 1) * sizeof(*server->udp));
+    server->udp[server->udp_n++] =
+        (struct ph_udp_socket){.udp = udp, .server = server, .addr = *addr};
+    return 0;
+}
+
+static int open_tcp(struct ph_server *server, struct ph_addr *addr, bool tls, struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    int fd = ph_tcp_listen(addr, (int)config->backlog, config->reuse_port != 0, err);
+    if (fd < 0)
+        return fd;
+    server->tcp = ph_realloc(server->tcp, (server->tcp_n + 1) * sizeof(*server->tcp));
+    server->tcp[server->tcp_n++] =
+        (struct ph_tcp_listener){.watch = {.fd = fd}, .server = server, .addr = *addr, .tls = tls};
+    return 0;
+}
+
+enum bind_kind { BIND_TCP, BIND_TLS, BIND_QUIC };
+
+/* Opens every address of one name with the same port. */
+static int open_all(struct ph_server *server, enum bind_kind kind, const struct ph_addr *addrs,
+                    size_t n, struct ph_err *err)
+{
+    uint16_t port = ph_addr_port(&addrs[0]);
+    for (size_t i = 0; i < n; i++) {
+        struct ph_addr addr = addrs[i];
+        ph_addr_set_port(&addr, port);
+        int rc = kind == BIND_QUIC ? open_udp(server, &addr, err)
+                                   : open_tcp(server, &addr, kind == BIND_TLS, err);
+        if (rc < 0)
+            return rc;
+        port = ph_addr_port(&addr);
+    }
+    return 0;
+}
+
+static int bind_one(struct ph_server *server, enum bind_kind kind, const char *option,
+                    const char *text, struct ph_err *err)
+{
+    struct ph_addr addrs[ADDRS_MAX] = {0};
+    struct ph_err why = {""};
+    int n = ph_resolve(addrs, ADDRS_MAX, text, &why);
+    if (n < 0)
+        return ph_fail(err, n, "%s: %s", option, why.text);
+    bool any_port = ph_addr_port(&addrs[0]) == 0;
+    size_t tcp_n = server->tcp_n, udp_n = server->udp_n;
+    int rc = PH_E_IO;
+    for (int tries = 0; tries < (any_port && n > 1 ? PORT_TRIES : 1); tries++) {
+        rc = open_all(server, kind, addrs, (size_t)n, &why);
+        if (rc == 0)
+            return 0;
+        tcp_close_from(server, tcp_n);
+        udp_close_from(server, udp_n);
+    }
+    return ph_fail(err, rc, "%s: %s", option, why.text);
+}
+
+static int bind_list(struct ph_server *server, enum bind_kind kind, const char *option,
+                     const struct ph_text_list *list, struct ph_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < list->n && rc == 0; i++)
+        rc = bind_one(server, kind, option, list->items[i], err);
+    return rc;
+}
+
+static int bind_all(struct ph_server *server, struct ph_err *err)
+{
+    const struct ph_config *config = server->config;
+    enum bind_kind kind = config->certfile != NULL ? BIND_TLS : BIND_TCP;
+    int rc = bind_list(server, kind, "bind", &config->bind, err);
+    if (rc == 0)
+        rc = bind_list(server, BIND_TCP, "insecure_bind", &config->insecure_bind, err);
+    if (rc == 0)
+        rc = bind_list(server, BIND_QUIC, "quic_bind", &config->quic_bind, err);
+    return rc;
+}
+
+/* --- Life --- */
+
+static int init_pipe(struct ph_server *server)
+{
+    const struct ph_config *config = server->config;
+    struct ph_chan_limits limits = {
+        .high = config->send_buffer,
+        .low = config->send_buffer_low,
+        .session_high = config->session_send_buffer,
+        .session_low = config->session_send_buffer / 4,
+        .datagrams_in = (uint32_t)config->datagrams_in,
+        .datagram_bytes_in = (uint32_t)config->datagram_bytes_in,
+        .datagrams_out = (uint32_t)config->datagrams_out,
+    };
+    server->pid = getpid();
+    return ph_pipe_init(&server->pipe, (uint32_t)config->ring_slots, &limits, &server->stats);
+}
+
+/* What ph_server_new() made and the I/O thread did not free. */
+static void free_parts(struct ph_server *server)
+{
+    ph_engines_free(server);
+    tcp_close_from(server, 0);
+    udp_close_from(server, 0);
+    ph_free(server->tcp);
+    ph_free(server->udp);
+    if (server->loop != NULL)
+        ph_loop_free(server->loop);
+    ph_tls_cred_unref(server->tcp_cred);
+    ph_tls_cred_unref(server->quic_cred);
+    log_drop(server);
+    ph_free(server->scratch);
+    ph_config_free(server->config);
+    ph_free(server);
+    ph_live_add(PH_LIVE_SERVER, -1);
+}
+
+int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t err_len)
+{
+    struct ph_err why = {""};
+    struct ph_server *server = ph_alloc(sizeof(*server));
+    ph_live_add(PH_LIVE_SERVER, 1);
+    server->config = ph_config_copy(config);
+    server->early_end = &server->early;
+    server->scratch = ph_alloc(PH_TCP_SCRATCH);
+    ph_list_init(&server->tcp_conns);
+    ph_list_init(&server->tcp_ready);
+    ph_list_init(&server->tcp_dirty);
+    ph_list_init(&server->tcp_dead);
+    struct ph_thread env = {
+        .log = log_keep, .self = server, .level = (enum ph_log_level)config->log_level};
+    ph_thread_set(&env);
+    ph_iothread_prepare(server);
+
+    int rc = check_config(server->config, &why);
+    if (rc == 0)
+        rc = load_certificates(server, &why);
+    if (rc == 0)
+        rc = bind_all(server, &why);
+    if (rc == 0)
+        rc = ph_engines_new(server, &why);
+    if (rc == 0) {
+        rc = init_pipe(server);
+        if (rc < 0)
+            ph_fail(&why, rc, "the system has no descriptors left for an eventfd");
+    }
+    ph_thread_set(NULL);
+    if (rc < 0) {
+        snprintf(err, err_len, "%s", why.text);
+        free_parts(server);
+        return rc;
+    }
+    *out = server;
+    return 0;
+}
+
+int ph_server_start(ph_server *server)
+{
+    if (server->is_started)
+        return PH_E_STATE;
+    if (server->pid != getpid()) { /* forked: the eventfds are those of the parent as well */
+        ph_pipe_fini(&server->pipe);
+        memset(&server->pipe, 0, sizeof(server->pipe));
+        if (init_pipe(server) < 0)
+            return PH_E_IO;
+    }
+    server->loop = ph_loop_new();
+    if (server->loop == NULL)
+        return PH_E_IO;
+    /* Signals are for the application's threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&server->thread, NULL, ph_iothread_main, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        ph_loop_free(server->loop);
+        server->loop = NULL;
+        return PH_E_IO;
+    }
+    server->is_started = true;
+    return 0;
+}
+
+int ph_server_fd(const ph_server *server)
+{
+    return server->pipe.up.bell;
+}
+
+int ph_server_next(ph_server *server, ph_event *event)
+{
+    return ph_pipe_next_event(&server->pipe, event);
+}
+
+void ph_server_flush(ph_server *server)
+{
+    ph_pipe_flush(&server->pipe);
+}
+
+int ph_server_address(const ph_server *server, size_t index, const char **kind, char *text,
+                      size_t text_len)
+{
+    if (index < server->tcp_n) {
+        *kind = server->tcp[index].tls ? "tls" : "tcp";
+        ph_addr_text(&server->tcp[index].addr, text, text_len);
+        return 0;
+    }
+    index -= server->tcp_n;
+    if (index >= server->udp_n)
+        return PH_E_NOTFOUND;
+    *kind = "quic";
+    ph_addr_text(&server->udp[index].addr, text, text_len);
+    return 0;
+}
+
+void ph_server_drain(ph_server *server, uint32_t deadline_ms)
+{
+    struct ph_msg msg = {.kind = PH_DOWN_SERVER_DRAIN, .a = deadline_ms};
+    if (!server->is_started)
+        return;
+    ph_pipe_push_down(&server->pipe, &msg);
+    ph_pipe_flush(&server->pipe);
+}
+
+/* Takes and drops events until the I/O thread has ended. */
+static void stop_now(struct ph_server *server)
+{
+    struct ph_event event;
+    ph_server_drain(server, 0);
+    while (!server->pipe.app.stopped) {
+        if (ph_server_next(server, &event) == 1) {
+            ph_buf_unref(event.buf);
+            continue;
+        }
+        struct pollfd wait = {.fd = ph_server_fd(server), .events = POLLIN};
+        poll(&wait, 1, -1);
+    }
+}
+
+void ph_server_free(ph_server *server)
+{
+    if (server == NULL)
+        return;
+    if (server->is_started) {
+        stop_now(server);
+        pthread_join(server->thread, NULL);
+    }
+    ph_pipe_fini(&server->pipe);
+    free_parts(server);
+}
+
+void ph_server_stats(const ph_server *server, ph_stats *out)
+{
+#define COPY(name) out->name = __atomic_load_n(&server->stats.name, __ATOMIC_RELAXED);
+    PH_STATS_LIST(COPY)
+#undef COPY
+}

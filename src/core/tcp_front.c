@@ -1,0 +1,493 @@
+/*
+ * tcp_front.c - TCP connections: socket <-> TLS (by the kind of the listener) <-> HTTP/1.1.
+ *
+ *      socket -> scratch -> [tls] -> in  -> h1            reads, in the order sockets were ready
+ *      socket <------------ [tls] <- out <- h1            writes, in the flush, for dirty ones
+ *
+ * A socket is not read while the engine wants no input: the kernel's window then closes on the
+ * peer. A connection ends in one of two ways: with a reset, when a response was cut, so that the
+ * client can tell; or by finishing our side first and discarding what still comes for a moment, so
+ * that unread bytes do not turn our last answer into a reset (RFC 9112 9.6). Memory is freed in the
+ * reap.
+ */
+#include "../quic/quic.h"
+#include "../tls/tls.h"
+#include "core.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Connections taken from one listener in one turn. */
+#define ACCEPT_BUDGET 64
+/* Out of descriptors: the next attempt. */
+#define ACCEPT_PAUSE (100 * PH_MSEC)
+/* Reads of one connection in one turn: others have their turn too. */
+#define READ_BUDGET 4
+/* Plaintext that waits for the engine above which the socket is not read. */
+#define IN_MAX ((size_t)65536)
+/* Records that wait for the socket: encrypted plaintext counts as sent to the engine, so this much
+ * hides from its send accounting. */
+#define RECORDS_MAX ((size_t)65536)
+/* What a peer may still send after our last byte, in time and bytes. */
+#define LINGER_WAIT (2 * PH_SEC)
+#define LINGER_BYTES ((size_t)1 << 20)
+
+struct ph_tcp_conn {
+    struct ph_watch watch;
+    struct ph_timer timer;
+    struct ph_link all, ready, dirty; /* `all` is on tcp_dead once closed */
+    struct ph_server *server;
+    struct ph_path path;
+    struct ph_tls_session *tls; /* NULL: cleartext */
+    struct ph_h1_conn *h1;      /* NULL: handshake under way */
+    struct ph_sliceq in, out;   /* plaintext */
+    unsigned readiness;         /* PH_IO_* of this turn */
+    bool eof;                   /* the peer finished sending */
+    bool eof_told;              /* and the engine knows */
+    bool is_lingering;
+    bool is_closed;
+    size_t lingered;       /* bytes discarded */
+    uint64_t give_up;      /* handshake, stalled records, lingering: when to close; PH_NEVER */
+    size_t records_before; /* records waiting when `give_up` was set */
+};
+
+void ph_tcp_front_touch(struct ph_tcp_conn *conn)
+{
+    if (!conn->is_closed && !ph_link_is_on(&conn->dirty))
+        ph_list_append(&conn->server->tcp_dirty, &conn->dirty);
+}
+
+/* --- Closing --- */
+
+static void conn_close(struct ph_tcp_conn *conn, bool abort)
+{
+    struct ph_server *server = conn->server;
+    if (conn->is_closed)
+        return;
+    conn->is_closed = true;
+    if (abort) {
+        struct linger hard = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(conn->watch.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    }
+    ph_loop_timer_cancel(server->loop, &conn->timer);
+    ph_loop_unwatch(server->loop, &conn->watch);
+    close(conn->watch.fd);
+    if (conn->h1 != NULL)
+        ph_h1_conn_free(conn->h1);
+    conn->h1 = NULL;
+    ph_list_remove(&conn->ready);
+    ph_list_remove(&conn->dirty);
+    ph_list_remove(&conn->all);
+    ph_list_append(&server->tcp_dead, &conn->all);
+    server->tcp_count--;
+    ph_count(&server->stats, conns_closed);
+}
+
+void ph_tcp_front_reap(struct ph_server *server)
+{
+    struct ph_link *link;
+    while ((link = ph_list_take(&server->tcp_dead)) != NULL) {
+        struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, all);
+        if (conn->tls != NULL)
+            ph_tls_session_free(conn->tls);
+        ph_sliceq_fini(&conn->in);
+        ph_sliceq_fini(&conn->out);
+        ph_free(conn);
+        ph_live_add(PH_LIVE_TCP_CONN, -1);
+    }
+}
+
+/* --- Opening --- */
+
+static void on_conn_ready(struct ph_watch *watch, unsigned ready)
+{
+    struct ph_tcp_conn *conn = PH_CONTAINER(watch, struct ph_tcp_conn, watch);
+    conn->readiness |= ready;
+    if (!ph_link_is_on(&conn->ready))
+        ph_list_append(&conn->server->tcp_ready, &conn->ready);
+}
+
+static void on_conn_timer(struct ph_timer *timer, uint64_t now)
+{
+    struct ph_tcp_conn *conn = PH_CONTAINER(timer, struct ph_tcp_conn, timer);
+    if (now >= conn->give_up) {
+        if (conn->h1 == NULL)
+            ph_count(&conn->server->stats, timeouts_handshake);
+        else if (!conn->is_lingering)
+            ph_count(&conn->server->stats, timeouts_write);
+        conn_close(conn, !conn->is_lingering);
+        return;
+    }
+    if (conn->h1 != NULL)
+        ph_h1_conn_expire(conn->h1, now);
+    ph_tcp_front_touch(conn);
+}
+
+static void start_h1(struct ph_tcp_conn *conn)
+{
+    struct ph_server *server = conn->server;
+    conn->give_up = PH_NEVER;
+    conn->h1 = ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path,
+                              conn->tls != NULL, &conn->out, &server->stats, server->now);
+    if (server->is_draining)
+        ph_h1_conn_drain(conn->h1);
+}
+
+static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph_addr *remote,
+                     const struct ph_addr *local)
+{
+    struct ph_tls_session *session = NULL;
+    if (tls && ph_tls_session_new(&session, server->tcp_cred, true,
+                                  server->tcp_alpn[0] != NULL ? server->tcp_alpn : NULL) < 0) {
+        close(fd);
+        return;
+    }
+    struct ph_tcp_conn *conn = ph_alloc(sizeof(*conn));
+    ph_live_add(PH_LIVE_TCP_CONN, 1);
+    conn->server = server;
+    conn->tls = session;
+    conn->path = (struct ph_path){.local = *local, .remote = *remote, .sock = conn};
+    conn->watch = (struct ph_watch){.fd = fd, .on_ready = on_conn_ready};
+    conn->timer.on_fire = on_conn_timer;
+    conn->give_up = server->now + server->config->handshake_timeout * PH_MSEC;
+    ph_sliceq_init(&conn->in);
+    ph_sliceq_init(&conn->out);
+    ph_list_append(&server->tcp_conns, &conn->all);
+    server->tcp_count++;
+    ph_count(&server->stats, conns_accepted);
+    ph_loop_watch(server->loop, &conn->watch, PH_IO_READ);
+    if (!tls)
+        start_h1(conn);
+    ph_tcp_front_touch(conn); /* sets the timer */
+}
+
+static void on_pause_over(struct ph_timer *timer, uint64_t now)
+{
+    struct ph_tcp_listener *listener = PH_CONTAINER(timer, struct ph_tcp_listener, pause);
+    (void)now;
+    if (!listener->is_closed)
+        ph_loop_interest(listener->server->loop, &listener->watch, PH_IO_READ);
+}
+
+static void accept_some(struct ph_server *server, struct ph_tcp_listener *listener)
+{
+    for (int i = 0; i < ACCEPT_BUDGET; i++) {
+        struct ph_addr remote = {0}, local = {0};
+        int fd = ph_tcp_accept(listener->watch.fd, &remote, &local);
+        if (fd == PH_E_AGAIN)
+            return;
+        if (fd < 0) {
+            ph_log_limited(&server->tcp_log, server->now, PH_LOG_WARNING,
+                           "tcp: accept failed, out of descriptors");
+            ph_loop_interest(server->loop, &listener->watch, 0);
+            ph_loop_timer_set(server->loop, &listener->pause, server->now + ACCEPT_PAUSE);
+            return;
+        }
+        size_t quic = server->quic != NULL ? ph_quic_endpoint_conns(server->quic) : 0;
+        if (server->tcp_count + quic >= server->config->max_connections) {
+            ph_count(&server->stats, limit_conns);
+            ph_log_limited(&server->tcp_log, server->now, PH_LOG_WARNING,
+                           "tcp: connection refused max_connections=%llu",
+                           (unsigned long long)server->config->max_connections);
+            close(fd);
+            continue;
+        }
+        conn_new(server, fd, listener->tls, &remote, &local);
+    }
+}
+
+static void on_listener_ready(struct ph_watch *watch, unsigned ready)
+{
+    (void)ready;
+    PH_CONTAINER(watch, struct ph_tcp_listener, watch)->is_ready = true;
+}
+
+void ph_tcp_front_listen(struct ph_server *server, struct ph_tcp_listener *listener)
+{
+    listener->server = server;
+    listener->watch.on_ready = on_listener_ready;
+    listener->pause.on_fire = on_pause_over;
+    ph_loop_watch(server->loop, &listener->watch, PH_IO_READ);
+}
+
+void ph_tcp_front_stop_listening(struct ph_server *server)
+{
+    for (size_t i = 0; i < server->tcp_n; i++) {
+        struct ph_tcp_listener *listener = &server->tcp[i];
+        if (listener->is_closed)
+            continue;
+        listener->is_closed = true;
+        listener->is_ready = false;
+        ph_loop_timer_cancel(server->loop, &listener->pause);
+        ph_loop_unwatch(server->loop, &listener->watch);
+        close(listener->watch.fd);
+    }
+}
+
+/* --- Reading --- */
+
+static bool wants_input(const struct ph_tcp_conn *conn)
+{
+    if (conn->eof)
+        return false;
+    if (conn->is_lingering)
+        return true;
+    if (conn->in.bytes >= IN_MAX)
+        return false;
+    return conn->h1 == NULL || ph_h1_conn_wants_input(conn->h1);
+}
+
+static void feed_h1(struct ph_tcp_conn *conn)
+{
+    if (conn->in.unsent > 0 && ph_h1_conn_wants_input(conn->h1))
+        ph_h1_conn_feed(conn->h1, &conn->in, conn->server->now);
+}
+
+/* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. */
+static void feed_plain(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
+{
+    if (conn->in.bytes > 0) {
+        ph_sliceq_push_copy(&conn->in, p, n);
+        return;
+    }
+    ph_sliceq_push(&conn->in, (struct ph_slice){.p = p, .n = n});
+    feed_h1(conn);
+    size_t left = conn->in.unsent;
+    ph_sliceq_fini(&conn->in);
+    ph_sliceq_push_copy(&conn->in, p + (n - left), left);
+}
+
+/* false: the connection is over. */
+static bool feed_tls(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
+{
+    int rc = ph_tls_session_feed(conn->tls, p, n, &conn->in);
+    if (rc == PH_E_CLOSED) {
+        conn->eof = true;
+    } else if (rc < 0) {
+        ph_tcp_write(conn->watch.fd, ph_tls_session_out(conn->tls)); /* the alert, if it fits */
+        ph_log_limited(&conn->server->tcp_log, conn->server->now, PH_LOG_INFO,
+                       "tls: session failed error=\"%s\"", ph_strerror(rc));
+        ph_count(&conn->server->stats, protocol_errors);
+        conn_close(conn, false);
+        return false;
+    }
+    if (conn->h1 == NULL && ph_tls_session_is_ready(conn->tls))
+        start_h1(conn);
+    return true;
+}
+
+/* Discards; false: enough. */
+static bool linger(struct ph_tcp_conn *conn, size_t n)
+{
+    conn->lingered += n;
+    if (conn->lingered <= LINGER_BYTES)
+        return true;
+    conn_close(conn, true);
+    return false;
+}
+
+static void conn_read(struct ph_tcp_conn *conn)
+{
+    uint8_t *scratch = conn->server->scratch;
+    for (int i = 0; i < READ_BUDGET && wants_input(conn); i++) {
+        ssize_t n = ph_tcp_read(conn->watch.fd, scratch, PH_TCP_SCRATCH);
+        if (n == PH_E_AGAIN)
+            break;
+        if (n < 0) {
+            conn_close(conn, true);
+            return;
+        }
+        if (n == 0) {
+            conn->eof = true;
+            break;
+        }
+        if (conn->is_lingering) {
+            if (!linger(conn, (size_t)n))
+                return;
+        } else if (conn->tls == NULL) {
+            feed_plain(conn, scratch, (size_t)n);
+        } else if (!feed_tls(conn, scratch, (size_t)n)) {
+            return;
+        } else if (conn->h1 != NULL) {
+            feed_h1(conn);
+        }
+        if ((size_t)n < PH_TCP_SCRATCH)
+            break;
+    }
+    if (conn->eof && conn->is_lingering)
+        conn_close(conn, false);
+    else if (conn->eof && conn->h1 == NULL)
+        conn_close(conn, true);
+    else
+        ph_tcp_front_touch(conn);
+}
+
+void ph_tcp_front_in(struct ph_server *server)
+{
+    struct ph_link *link;
+    for (size_t i = 0; i < server->tcp_n; i++) {
+        if (server->tcp[i].is_ready && !server->tcp[i].is_closed)
+            accept_some(server, &server->tcp[i]);
+        server->tcp[i].is_ready = false;
+    }
+    while ((link = ph_list_take(&server->tcp_ready)) != NULL) {
+        struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, ready);
+        unsigned readiness = conn->readiness;
+        conn->readiness = 0;
+        if ((readiness & PH_IO_HANGUP) != 0 && !wants_input(conn)) {
+            conn_close(conn, true); /* both directions are gone, and nobody would read the rest */
+            continue;
+        }
+        if ((readiness & (PH_IO_READ | PH_IO_HANGUP)) != 0)
+            conn_read(conn);
+        else
+            ph_tcp_front_touch(conn);
+    }
+}
+
+/* --- Writing --- */
+
+/* false: the socket is gone. */
+static bool write_plain(struct ph_tcp_conn *conn)
+{
+    while (conn->out.unsent > 0) {
+        ssize_t n = ph_tcp_write(conn->watch.fd, &conn->out);
+        if (n == PH_E_AGAIN)
+            break;
+        if (n < 0)
+            return false;
+        ph_h1_conn_sent(conn->h1, (size_t)n, conn->server->now);
+    }
+    return true;
+}
+
+static bool write_tls(struct ph_tcp_conn *conn)
+{
+    struct ph_sliceq *records = ph_tls_session_out(conn->tls);
+    for (;;) {
+        size_t before = conn->out.unsent;
+        if (conn->h1 != NULL && before > 0) {
+            if (ph_tls_session_write(conn->tls, &conn->out, RECORDS_MAX) < 0)
+                return false;
+            if (conn->out.unsent < before)
+                ph_h1_conn_sent(conn->h1, before - conn->out.unsent, conn->server->now);
+        }
+        if (records->unsent == 0)
+            return true;
+        ssize_t n = ph_tcp_write(conn->watch.fd, records);
+        if (n == PH_E_AGAIN)
+            return true;
+        if (n < 0)
+            return false;
+    }
+}
+
+/* Our last byte is out: finish our side, and listen a moment longer. */
+static void begin_linger(struct ph_tcp_conn *conn)
+{
+    if (conn->tls != NULL) {
+        ph_tls_session_bye(conn->tls);
+        ph_tcp_write(conn->watch.fd, ph_tls_session_out(conn->tls));
+    }
+    if (conn->eof) {
+        conn_close(conn, false);
+        return;
+    }
+    shutdown(conn->watch.fd, SHUT_WR);
+    conn->is_lingering = true;
+    conn->give_up = conn->server->now + LINGER_WAIT;
+}
+
+/* Records that do not move: the engine believes that they are sent. */
+static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
+{
+    if (conn->tls == NULL || conn->h1 == NULL || conn->is_lingering)
+        return;
+    if (waiting == 0) {
+        conn->give_up = PH_NEVER;
+    } else if (conn->give_up == PH_NEVER || waiting != conn->records_before) {
+        conn->give_up = conn->server->now + conn->server->config->write_stall_timeout * PH_MSEC;
+    }
+    conn->records_before = waiting;
+}
+
+/* Feeds what waits and writes what that made, as long as one leads to the other: what was written
+ * may have let the engine go on with the next request. false: the socket is gone. */
+static bool pump(struct ph_tcp_conn *conn)
+{
+    size_t before;
+    do {
+        before = conn->in.unsent;
+        if (conn->h1 != NULL)
+            feed_h1(conn);
+        if (conn->h1 != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
+            conn->eof_told = true;
+            ph_h1_conn_eof(conn->h1, conn->server->now);
+        }
+        if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
+            return false;
+    } while (conn->in.unsent > 0 && conn->in.unsent < before);
+    return true;
+}
+
+static void conn_flush(struct ph_tcp_conn *conn)
+{
+    struct ph_server *server = conn->server;
+    bool abort = false;
+    if (!conn->is_lingering && !pump(conn)) {
+        conn_close(conn, true);
+        return;
+    }
+    size_t records = conn->tls != NULL ? ph_tls_session_out(conn->tls)->unsent : 0;
+    if (conn->h1 != NULL && !conn->is_lingering && ph_h1_conn_is_done(conn->h1, &abort)) {
+        if (abort) {
+            conn_close(conn, true);
+            return;
+        }
+        if (conn->out.unsent + records == 0)
+            begin_linger(conn);
+        if (conn->is_closed)
+            return;
+    }
+    watch_records(conn, records);
+    bool more = !conn->is_lingering && conn->out.unsent + records > 0;
+    ph_loop_interest(server->loop, &conn->watch,
+                     (wants_input(conn) ? PH_IO_READ : 0u) | (more ? PH_IO_WRITE : 0u));
+    uint64_t at = conn->give_up;
+    if (conn->h1 != NULL && !conn->is_lingering)
+        at = PH_MIN(at, ph_h1_conn_next(conn->h1));
+    if (at == PH_NEVER)
+        ph_loop_timer_cancel(server->loop, &conn->timer);
+    else
+        ph_loop_timer_set(server->loop, &conn->timer, at);
+}
+
+void ph_tcp_front_flush(struct ph_server *server)
+{
+    struct ph_link *link;
+    while ((link = ph_list_take(&server->tcp_dirty)) != NULL)
+        conn_flush(PH_CONTAINER(link, struct ph_tcp_conn, dirty));
+}
+
+/* --- Ending --- */
+
+void ph_tcp_front_drain(struct ph_server *server)
+{
+    ph_tcp_front_stop_listening(server);
+    for (struct ph_link *link = server->tcp_conns.next; link != &server->tcp_conns;
+         link = link->next) {
+        struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, all);
+        if (conn->h1 != NULL)
+            ph_h1_conn_drain(conn->h1);
+        ph_tcp_front_touch(conn);
+    }
+}
+
+void ph_tcp_front_abort(struct ph_server *server)
+{
+    ph_tcp_front_stop_listening(server);
+    while (!ph_list_is_empty(&server->tcp_conns)) {
+        struct ph_tcp_conn *conn = PH_CONTAINER(server->tcp_conns.next, struct ph_tcp_conn, all);
+        conn_close(conn, !conn->is_lingering);
+    }
+}

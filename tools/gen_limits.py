@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/limits.md from the core's option table; --check only says whether it is up to date."""
+"""Writes docs/limits.md from the core's option table; --check only says whether it is current."""
 
 import sys
 from pathlib import Path
@@ -10,12 +10,12 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/limits.md"
 HEAD = """\
 # Options and limits
 
-Every option of the core with its default and what it accepts. Made by `tools/gen_limits.py` from the
-table in `src/core/config.c`; CI checks that it is current.
+Every option of the core with its default and what it accepts. Made by `tools/gen_limits.py` from
+the table in `src/core/config.c`; CI checks that it is current.
 
-Set one with `--option NAME=VALUE`, `Config(options={"NAME": value})` or `ph_config_set()`. Bytes take
-the units K, M and G, times take ms, s and m. What a running server refused because of a limit is
-counted: each has its counter in `ph_stats` (`pronghorn.stats()`).
+Set one with `--option NAME=VALUE`, `Config(options={"NAME": value})` or `ph_config_set()`. Bytes
+take the units K, M and G, times take ms, s and m. What a running server refused because of a limit
+is counted: each has its counter in `ph_stats` (`pronghorn.stats()`).
 
 | option | default | accepts | what it is |
 | --- | --- | --- | --- |

@@ -134,6 +134,7 @@ struct ph_h3_request {
     struct ph_link held_link;
 
     /* Outgoing. */
+    bool continued;          /* 100 (Continue) was sent */
     bool out_head, out_done; /* final head written; FIN written or our side was reset */
     struct ph_h3_run *runs;  /* ring, power of two */
     uint32_t runs_cap, runs_head, runs_count;

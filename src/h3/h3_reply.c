@@ -8,6 +8,8 @@
  */
 #include "h3_internal.h"
 
+#include <strings.h>
+
 /* Fields of a response up to this many are put together on the stack. */
 enum { FIELDS_INLINE = 32 };
 
@@ -175,9 +177,25 @@ static void exchange_trailers(struct ph_exchange *ex, const struct ph_field *fie
     ph_h3_reply_fin(req);
 }
 
+/* RFC 9110 10.1.1: the client holds its body back until it is wanted. Once. */
+static bool expects_continue(struct ph_h3_request *req)
+{
+    static const char want[] = "100-continue";
+    const struct ph_field *field = ph_fields_get(&req->ex.head.fields, "expect");
+    if (req->continued || req->out_head || req->in != PH_H3_IN_BODY || req->ex.in_bytes > 0 ||
+        field == NULL || strcasecmp(field->value, want) != 0)
+        return false;
+    req->continued = true;
+    return true;
+}
+
 static void exchange_consume(struct ph_exchange *ex, size_t n)
 {
-    ph_h3_request_credit(request_of(ex), n);
+    struct ph_h3_request *req = request_of(ex);
+    if (n > 0)
+        ph_h3_request_credit(req, n);
+    else if (can_send(req) && expects_continue(req))
+        ph_h3_reply_head(req, 100, NULL, 0, false);
 }
 
 static void exchange_reset(struct ph_exchange *ex, uint64_t code)

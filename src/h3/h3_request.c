@@ -116,6 +116,7 @@ void ph_h3_request_stop_in(struct ph_h3_request *req, uint64_t code)
     req->in = PH_H3_IN_END;
     ph_list_remove(&req->stream.timer);
     ph_quic_stream_stop(req->stream.quic, code);
+    req->unconsumed = PH_MIN(req->unconsumed, ph_quic_stream_unconsumed(req->stream.quic));
 }
 
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it
@@ -137,7 +138,10 @@ void ph_h3_request_arm_body(struct ph_h3_request *req)
 
 void ph_h3_request_prioritize(struct ph_h3_request *req, struct ph_h3_priority priority)
 {
-    ph_quic_stream_set_urgency(req->stream.quic, priority.urgency);
+    unsigned urgency = priority.urgency;
+    if (req->owner == PH_H3_OWNER_EXT || req->is_held) /* see route_connect() */
+        urgency = PH_MIN(urgency, (unsigned)PH_QUIC_BEFORE_DATAGRAMS);
+    ph_quic_stream_set_urgency(req->stream.quic, urgency);
     ph_quic_stream_set_incremental(req->stream.quic, priority.incremental);
 }
 
@@ -180,6 +184,8 @@ static void route_connect(struct ph_h3_request *req)
         ph_h3_reply_error(req, 501);
         return;
     }
+    /* The answer to a session goes before its datagrams: browsers drop those that come first. */
+    ph_quic_stream_set_urgency(req->stream.quic, PH_QUIC_BEFORE_DATAGRAMS);
     if (!conn->has_settings) { /* what the peer speaks is not known yet */
         req->is_held = true;
         ph_list_append(&conn->held, &req->held_link);
@@ -198,11 +204,11 @@ static void route(struct ph_h3_request *req)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
     const struct ph_head *head = &req->ex.head;
-    apply_priority_field(req);
     if (head->protocol[0] != '\0') {
         route_connect(req);
         return;
     }
+    apply_priority_field(req);
     ph_list_remove(&req->stream.timer);
     if (strcmp(head->method, "CONNECT") == 0) { /* a tunnel: we are no proxy */
         ph_h3_reply_error(req, 405);

@@ -64,21 +64,19 @@ void ph_qpack_free(struct ph_qpack *qpack)
 
 /* --- Decoding --- */
 
-typedef int (*field_fn)(void *ctx, const char *name, size_t name_len, const char *value,
-                        size_t value_len);
-
-static int emit(nghttp3_qpack_nv *nv, field_fn on_field, void *ctx)
+static int emit(nghttp3_qpack_nv *nv, struct ph_head_builder *builder)
 {
     nghttp3_vec name = nghttp3_rcbuf_get_buf(nv->name);
     nghttp3_vec value = nghttp3_rcbuf_get_buf(nv->value);
-    int rv = on_field(ctx, (const char *)name.base, name.len, (const char *)value.base, value.len);
+    int rv = ph_head_builder_add(builder, (const char *)name.base, name.len,
+                                 (const char *)value.base, value.len);
     nghttp3_rcbuf_decref(nv->name);
     nghttp3_rcbuf_decref(nv->value);
     return rv;
 }
 
-static int decode_lines(struct ph_qpack *qpack, const uint8_t *p, size_t n, field_fn on_field,
-                        void *ctx)
+static int decode_lines(struct ph_qpack *qpack, const uint8_t *p, size_t n,
+                        struct ph_head_builder *builder)
 {
     for (;;) {
         nghttp3_qpack_nv nv;
@@ -92,7 +90,7 @@ static int decode_lines(struct ph_qpack *qpack, const uint8_t *p, size_t n, fiel
         p += used;
         n -= (size_t)used;
         if (flags & NGHTTP3_QPACK_DECODE_FLAG_EMIT) {
-            int rv = emit(&nv, on_field, ctx);
+            int rv = emit(&nv, builder);
             if (rv < 0)
                 return rv;
         }
@@ -104,14 +102,14 @@ static int decode_lines(struct ph_qpack *qpack, const uint8_t *p, size_t n, fiel
 }
 
 static int decode(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, size_t n,
-                  field_fn on_field, void *ctx)
+                  struct ph_head_builder *builder)
 {
     if (n == 0) /* not even a prefix (RFC 9204 4.5.1) */
         return PH_E_PROTO;
     if (qpack->section == NULL)
         must(nghttp3_qpack_stream_context_new(&qpack->section, (int64_t)stream_id,
                                               nghttp3_mem_default()));
-    int rv = decode_lines(qpack, p, n, on_field, ctx);
+    int rv = decode_lines(qpack, p, n, builder);
     if (rv == 0) {
         nghttp3_qpack_stream_context_reset(qpack->section);
     } else { /* it may hold half a field */
@@ -121,42 +119,24 @@ static int decode(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, 
     return rv;
 }
 
-static int add_to_head(void *ctx, const char *name, size_t name_len, const char *value,
-                       size_t value_len)
-{
-    return ph_head_builder_add(ctx, name, name_len, value, value_len);
-}
-
 int ph_qpack_decode(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, size_t n,
                     struct ph_head_builder *builder)
 {
-    return decode(qpack, stream_id, p, n, add_to_head, builder);
-}
-
-struct trailers {
-    struct ph_fields *fields;
-    const struct ph_http_limits *limits;
-};
-
-static int add_to_trailers(void *ctx, const char *name, size_t name_len, const char *value,
-                           size_t value_len)
-{
-    struct trailers *trailers = ctx;
-    if (!ph_field_name_is_lower(name, name_len) || !ph_field_value_is_valid(value, value_len) ||
-        ph_field_is_connection_specific(name, name_len))
-        return PH_E_MALFORMED;
-    return ph_fields_add(trailers->fields, name, name_len, value, value_len, trailers->limits);
+    return decode(qpack, stream_id, p, n, builder);
 }
 
 int ph_qpack_decode_trailers(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, size_t n,
                              struct ph_fields *out, const struct ph_http_limits *limits)
 {
-    struct trailers trailers = {out, limits};
-    int rv = decode(qpack, stream_id, p, n, add_to_trailers, &trailers);
+    struct ph_head_builder builder;
+    ph_head_builder_init_trailers(&builder, limits);
+    int rv = decode(qpack, stream_id, p, n, &builder);
     if (rv == 0)
-        ph_fields_seal(out);
+        rv = ph_head_builder_finish(&builder);
+    if (rv == 0)
+        *out = builder.head.fields;
     else
-        ph_fields_fini(out);
+        ph_head_builder_fini(&builder);
     return rv;
 }
 

@@ -94,6 +94,14 @@ bool ph_wt_conn_is_gone(const struct wt_conn *conn, uint64_t session_id)
     return false;
 }
 
+bool ph_wt_conn_is_foreign(const struct wt_conn *conn, uint64_t id)
+{
+    if (!ph_quic_conn_is_server(conn->quic) || ph_h3_conn_settings(conn->h3) == NULL)
+        return false; /* a CONNECT may be waiting for the peer's SETTINGS */
+    const struct ph_h3_request *request = ph_h3_conn_request(conn->h3, id);
+    return request != NULL && ph_h3_request_head(request)->method != NULL;
+}
+
 static void *on_conn(void *self, struct ph_h3_conn *h3)
 {
     struct ph_wt *wt = self;

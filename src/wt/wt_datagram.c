@@ -58,7 +58,7 @@ void ph_wt_on_datagram(void *self, struct ph_h3_conn *h3, uint64_t stream_id, co
         return;
     struct ph_wt_session *session = ph_wt_conn_session(conn, stream_id);
     if (session == NULL) {
-        if (!ph_wt_conn_is_gone(conn, stream_id))
+        if (!ph_wt_conn_is_gone(conn, stream_id) && !ph_wt_conn_is_foreign(conn, stream_id))
             hold(conn, stream_id, data, n);
         return;
     }

@@ -164,6 +164,8 @@ uint64_t ph_wt_conn_now(const struct wt_conn *conn);
 struct ph_wt_session *ph_wt_conn_session(const struct wt_conn *conn, uint64_t id);
 void ph_wt_conn_forget(struct wt_conn *conn, uint64_t session_id); /* adds to `gone` */
 bool ph_wt_conn_is_gone(const struct wt_conn *conn, uint64_t session_id);
+/* For ids without a session: a request whose head is known, so that it will never be one. */
+bool ph_wt_conn_is_foreign(const struct wt_conn *conn, uint64_t id);
 
 /* --- wt_origin.c --- */
 

@@ -246,6 +246,10 @@ static void associate(struct ph_wt_stream *stream, uint64_t session_id)
         ph_wt_stream_refuse(stream, PH_WT_SESSION_GONE);
         return;
     }
+    if (session == NULL && ph_wt_conn_is_foreign(conn, session_id)) {
+        ph_wt_stream_refuse(stream, PH_WT_BUFFERED_STREAM_REJECTED);
+        return;
+    }
     conn->headless--;
     if (session != NULL && session->state == WT_OPEN)
         ph_wt_stream_show(stream, session);

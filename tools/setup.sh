@@ -96,7 +96,7 @@ once_per_content() {
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 install_package() {
     say "building and installing the package"
-    pip_install --no-build-isolation --force-reinstall --no-deps -Cbuild-dir=build/package .
+    pip_install --no-build-isolation --force-reinstall --no-deps --config-settings=build-dir=build/package .
 }
 
 "$VENV/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$VENV"

@@ -151,8 +151,8 @@ struct ph_wt_config {
     uint32_t datagrams_out;   /* entries */
     uint32_t datagram_bytes_out;
     uint64_t capsule_skip_max; /* bytes */
-    /* "https://example.com", beside the same origin, which is always allowed; "*" allows all. May
-     * be NULL. Borrowed. */
+    /* "https://example.com", exactly those; "*" allows all. Empty: https pages of the host that the
+     * request addresses, and any loopback page when that is a loopback name. Borrowed. */
     const char *const *allowed_origins;
     size_t allowed_origins_len;
     bool dev; /* any http or https loopback origin is allowed too */

@@ -2,9 +2,11 @@
  * wt_origin.c - who may open a session: the Origin check that the draft demands of every server
  * (draft-16 section 3.2; RFC 6454 for the syntax).
  *
- * Browsers always send Origin, other clients need not. Absent: allowed. Otherwise it must be the
- * origin that the request itself addresses, one of the configured list, or, with `dev`, any
- * loopback page. Two Origin fields, "null" and everything that does not parse match nothing.
+ * Browsers always send Origin, other clients need not. Absent: allowed. With a configured list it
+ * must be one of the list. Without: a page of https on the same host, whatever its port (the page
+ * may be served over TCP by another listener), or, when the server is addressed by a loopback name,
+ * any loopback page, so that development needs no configuration. Two Origin fields, "null" and
+ * everything that does not parse match nothing.
  */
 #include "wt_internal.h"
 
@@ -87,17 +89,15 @@ static bool is_same(const struct origin *a, const struct origin *b)
            equal(a->host, a->host_len, b->host, b->host_len);
 }
 
+/* localhost, *.localhost (RFC 6761 section 6.3), 127.0.0.0/8, [::1]. */
 static bool is_loopback(const struct origin *origin)
 {
     char host[64];
     struct ph_addr addr;
-    if (!equal(origin->scheme, origin->scheme_len, "https", 5) &&
-        !equal(origin->scheme, origin->scheme_len, "http", 4))
-        return false;
     size_t n = origin->host_len;
     const char *p = origin->host;
     if (equal(p, n, "localhost", 9) || (n > 10 && equal(p + n - 10, 10, ".localhost", 10)))
-        return true; /* RFC 6761 section 6.3 */
+        return true;
     if (n > 2 && *p == '[') {
         p++;
         n -= 2;
@@ -139,11 +139,13 @@ bool ph_wt_origin_is_allowed(const struct ph_wt_config *config, const struct ph_
         return false;
     struct origin origin, self = {.scheme = "https", .scheme_len = 5, .port = 443};
     bool is_parsed = parse_origin(&origin, field->value, field->value_len);
-    if (is_listed(config, field->value, field->value_len, is_parsed ? &origin : NULL))
-        return true;
-    if (!is_parsed)
+    if (config->allowed_origins_len > 0)
+        return is_listed(config, field->value, field->value_len, is_parsed ? &origin : NULL);
+    if (!is_parsed || !parse_host(&self, head->authority, head->authority_len))
         return false;
-    if (parse_host(&self, head->authority, head->authority_len) && is_same(&origin, &self))
+    bool is_https = equal(origin.scheme, origin.scheme_len, "https", 5);
+    if (is_https && equal(origin.host, origin.host_len, self.host, self.host_len))
         return true;
-    return config->dev && is_loopback(&origin);
+    bool is_web = is_https || equal(origin.scheme, origin.scheme_len, "http", 4);
+    return is_web && is_loopback(&origin) && is_loopback(&self);
 }

@@ -294,8 +294,9 @@ static bool is_connection_specific(const struct ph_field *field)
     return ph_field_is_connection_specific(lower, field->name_len);
 }
 
-/* PH_E_INVAL for a field that may not be sent. Outer white space is trimmed later, so it is looked
- * past here. */
+/* PH_E_INVAL for a field that may not be sent. `connection` of a response goes on to the exchange,
+ * which hears "close" in it and sends none of it. Outer white space is trimmed later, so it is
+ * looked past here. */
 static int check_fields(const struct ph_field *fields, size_t n, bool is_session)
 {
     for (size_t i = 0; i < n; i++) {
@@ -306,7 +307,10 @@ static int check_fields(const struct ph_field *fields, size_t n, bool is_session
         while (len > 0 && (p[len - 1] == ' ' || p[len - 1] == '\t'))
             len--;
         if (!ph_field_name_is_valid(fields[i].name, fields[i].name_len) ||
-            !ph_field_value_is_valid(p, len) || is_connection_specific(&fields[i]))
+            !ph_field_value_is_valid(p, len))
+            return PH_E_INVAL;
+        if (is_connection_specific(&fields[i]) &&
+            (is_session || !name_is(&fields[i], "connection")))
             return PH_E_INVAL;
         if (is_session && name_is(&fields[i], "wt-protocol"))
             return PH_E_INVAL;

@@ -424,6 +424,8 @@ static bool pump(struct ph_tcp_conn *conn)
             conn->eof_told = true;
             ph_h1_conn_eof(conn->h1, conn->server->now);
         }
+        if (conn->h1 != NULL)
+            ph_h1_conn_flush(conn->h1);
         if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
             return false;
     } while (conn->in.unsent > 0 && conn->in.unsent < before);

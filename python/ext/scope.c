@@ -1,0 +1,413 @@
+/*
+ * scope.c - scope dicts of HTTP requests and WebTransport sessions.
+ *
+ * Each scope is a fresh dict with fresh containers, because middleware changes them; only the
+ * immutable objects inside (names, versions, common header names) are shared. Names of common
+ * headers come from a table in the module state, so that a request allocates only what is its own.
+ */
+#include "ext.h"
+
+#include <string.h>
+
+/* Names that most requests carry; an unknown name costs one bytes object more. */
+static const char *const common_headers[] = {
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "dnt",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "origin",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-webtransport-http3-draft02",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "wt-available-protocols",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "x-requested-with",
+};
+
+/* What a webtransport scope of this server can do, see docs/asgi-webtransport.md. */
+static const char *const features[] = {"stream.open",  "stream.reset", "stream.stop_sending",
+                                       "stream.pause", "priority",     "drain",
+                                       "subprotocols", "max_age"};
+
+#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
+_Static_assert(COUNT_OF(common_headers) * 4 <= HEADER_SLOTS + 3, "keep the table sparse");
+
+static unsigned hash_name(const char *p, size_t n) /* FNV-1a */
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ (unsigned char)p[i]) * 16777619u;
+    return (hash ^ (hash >> 15)) & (HEADER_SLOTS - 1);
+}
+
+int scope_init(State *st)
+{
+    for (size_t i = 0; i < COUNT_OF(common_headers); i++) {
+        unsigned slot = hash_name(common_headers[i], strlen(common_headers[i]));
+        while (st->header_names[slot] != NULL)
+            slot = (slot + 1) & (HEADER_SLOTS - 1);
+        st->header_names[slot] = PyBytes_FromString(common_headers[i]);
+        if (st->header_names[slot] == NULL)
+            return -1;
+    }
+    st->features = PyTuple_New((Py_ssize_t)COUNT_OF(features));
+    for (size_t i = 0; st->features != NULL && i < COUNT_OF(features); i++) {
+        PyObject *text = PyUnicode_InternFromString(features[i]);
+        if (text == NULL)
+            return -1;
+        PyTuple_SET_ITEM(st->features, (Py_ssize_t)i, text);
+    }
+    return st->features == NULL ? -1 : 0;
+}
+
+/* --- Parts --- */
+
+static PyObject *header_name(State *st, const char *p, size_t n)
+{
+    unsigned slot = hash_name(p, n);
+    PyObject *known;
+    while ((known = st->header_names[slot]) != NULL) {
+        if ((size_t)PyBytes_GET_SIZE(known) == n && memcmp(PyBytes_AS_STRING(known), p, n) == 0)
+            return Py_NewRef(known);
+        slot = (slot + 1) & (HEADER_SLOTS - 1);
+    }
+    return PyBytes_FromStringAndSize(p, (Py_ssize_t)n);
+}
+
+/* Appends one (name, value) pair. */
+static int add_header(State *st, PyObject *list, const char *name, size_t name_len,
+                      const char *value, size_t value_len)
+{
+    PyObject *key = header_name(st, name, name_len);
+    PyObject *text = PyBytes_FromStringAndSize(value, (Py_ssize_t)value_len);
+    PyObject *pair = NULL;
+    if (key != NULL && text != NULL)
+        pair = PyTuple_Pack(2, key, text);
+    Py_XDECREF(key);
+    Py_XDECREF(text);
+    if (pair == NULL)
+        return -1;
+    int rc = PyList_Append(list, pair);
+    Py_DECREF(pair);
+    return rc;
+}
+
+static bool is_host(const ph_field *field)
+{
+    return field->name_len == 4 && memcmp(field->name, "host", 4) == 0;
+}
+
+/* Headers in order. HTTP/2 and 3 carry the host in :authority: it comes first, in place of one that
+ * is in the fields (RFC 9113 8.3.1). */
+static PyObject *make_headers(State *st, const ph_request *request)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    bool host_first = request->http_version >= 20 && request->authority[0] != '\0';
+    int rc = 0;
+    if (host_first)
+        rc = add_header(st, list, "host", 4, request->authority, strlen(request->authority));
+    for (size_t i = 0; rc == 0 && i < request->fields_len; i++) {
+        const ph_field *field = &request->fields[i];
+        if (host_first && is_host(field))
+            continue;
+        rc = add_header(st, list, field->name, field->name_len, field->value, field->value_len);
+    }
+    if (rc < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
+static PyObject *make_address(const char *host, uint16_t port)
+{
+    if (host == NULL || host[0] == '\0')
+        return Py_NewRef(Py_None);
+    return Py_BuildValue("(sH)", host, port);
+}
+
+/* A request target without what comes before its path, in absolute form (RFC 9112 3.2.2), and
+ * without a fragment. The authority form has no path. */
+static void split_target(const char *target, const char **path, size_t *path_len,
+                         const char **query, size_t *query_len)
+{
+    const char *p = target;
+    if (*p != '/' && *p != '*') {
+        const char *authority = strstr(p, "://");
+        size_t n = authority != NULL ? strcspn(authority + 3, "/?#") : 0;
+        p = authority != NULL ? authority + 3 + n : p + strlen(p);
+    }
+    size_t n = strcspn(p, "?#");
+    *path = n > 0 ? p : "/";
+    *path_len = n > 0 ? n : 1;
+    *query = "";
+    *query_len = 0;
+    if (p[n] == '?') {
+        *query = p + n + 1;
+        *query_len = strcspn(*query, "#");
+    }
+    if (n == 0 && *target != '/' && strstr(target, "://") == NULL)
+        *path_len = 0;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Percent-decoded as UTF-8; bytes that are none become U+FFFD, a broken escape stays as it is. */
+static PyObject *decode_path(const char *p, size_t n)
+{
+    if (n == 0 || memchr(p, '%', n) == NULL)
+        return PyUnicode_DecodeUTF8(p, (Py_ssize_t)n, "replace");
+    char small[512], *out = small;
+    if (n > sizeof(small) && (out = PyMem_Malloc(n)) == NULL)
+        return PyErr_NoMemory();
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        int hi = -1, lo = -1;
+        if (p[i] == '%' && n - i > 2) {
+            hi = hex_value(p[i + 1]);
+            lo = hex_value(p[i + 2]);
+        }
+        if (hi < 0 || lo < 0) {
+            out[len++] = p[i];
+            continue;
+        }
+        out[len++] = (char)(hi * 16 + lo);
+        i += 2;
+    }
+    PyObject *text = PyUnicode_DecodeUTF8(out, (Py_ssize_t)len, "replace");
+    if (out != small)
+        PyMem_Free(out);
+    return text;
+}
+
+/* Puts a new reference. */
+static int put(PyObject *dict, PyObject *key, PyObject *value)
+{
+    if (value == NULL)
+        return -1;
+    int rc = PyDict_SetItem(dict, key, value);
+    Py_DECREF(value);
+    return rc;
+}
+
+static int put_target(State *st, const Server *server, const char *target, PyObject *scope)
+{
+    const char *path, *query;
+    size_t path_len, query_len;
+    split_target(target, &path, &path_len, &query, &query_len);
+    PyObject *text = decode_path(path, path_len);
+    PyObject *raw = PyBytes_FromStringAndSize(path, (Py_ssize_t)path_len);
+    if (PyUnicode_GET_LENGTH(server->root_path) > 0 && path[0] == '/') {
+        PyObject *joined =
+            text != NULL ? PyUnicode_Concat(server->root_path, text) : NULL;
+        Py_XDECREF(text);
+        text = joined;
+        PyObject *prefix = Py_NewRef(server->root_path_bytes);
+        if (raw != NULL)
+            PyBytes_ConcatAndDel(&prefix, raw); /* NULL on failure */
+        else
+            Py_CLEAR(prefix);
+        raw = prefix;
+    }
+    int rc = put(scope, st->str.path, text);
+    if (raw == NULL)
+        return -1;
+    if (put(scope, st->str.raw_path, raw) < 0)
+        rc = -1;
+    if (rc == 0)
+        rc = put(scope, st->str.query_string,
+                 PyBytes_FromStringAndSize(query, (Py_ssize_t)query_len));
+    if (rc == 0)
+        rc = PyDict_SetItem(scope, st->str.root_path, server->root_path);
+    return rc;
+}
+
+static PyObject *http_version_borrowed(State *st, int version)
+{
+    switch (version) {
+    case 10:
+        return st->str.v1_0;
+    case 11:
+        return st->str.v1_1;
+    case 20:
+        return st->str.v2;
+    default:
+        return st->str.v3;
+    }
+}
+
+static PyObject *make_method(State *st, const char *method)
+{
+    PyObject *const known[] = {st->str.GET, st->str.POST, st->str.HEAD, st->str.PUT,
+                               st->str.CONNECT};
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (strcmp(method, (const char *)PyUnicode_DATA(known[i])) == 0)
+            return Py_NewRef(known[i]);
+    }
+    return PyUnicode_DecodeUTF8(method, (Py_ssize_t)strlen(method), "replace");
+}
+
+static PyObject *make_scheme(State *st, const ph_request *request)
+{
+    if (request->scheme == NULL || request->scheme[0] == '\0')
+        return Py_NewRef(request->tls ? st->str.https : st->str.http);
+    if (strcmp(request->scheme, "https") == 0)
+        return Py_NewRef(st->str.https);
+    if (strcmp(request->scheme, "http") == 0)
+        return Py_NewRef(st->str.http);
+    return PyUnicode_DecodeUTF8(request->scheme, (Py_ssize_t)strlen(request->scheme), "replace");
+}
+
+static PyObject *make_asgi(State *st)
+{
+    PyObject *dict = PyDict_New();
+    if (dict != NULL && PyDict_SetItem(dict, st->str.version, st->str.v3_0) == 0 &&
+        PyDict_SetItem(dict, st->str.spec_version, st->str.v2_5) == 0)
+        return dict;
+    Py_XDECREF(dict);
+    return NULL;
+}
+
+/* --- Scopes --- */
+
+/* What both kinds have. */
+static PyObject *make_common(Server *server, const ph_request *request, PyObject *type)
+{
+    State *st = server->st;
+    PyObject *scope = PyDict_New();
+    if (scope == NULL)
+        return NULL;
+    if (PyDict_SetItem(scope, st->str.type, type) == 0 &&
+        put(scope, st->str.asgi, make_asgi(st)) == 0 &&
+        PyDict_SetItem(scope, st->str.http_version,
+                       http_version_borrowed(st, request->http_version)) == 0 &&
+        put(scope, st->str.server, make_address(request->server_host, request->server_port)) == 0 &&
+        put(scope, st->str.client, make_address(request->client_host, request->client_port)) == 0 &&
+        put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&
+        put(scope, st->str.method, make_method(st, request->method)) == 0 &&
+        put_target(st, server, request->target, scope) == 0 &&
+        put(scope, st->str.headers, make_headers(st, request)) == 0 &&
+        (server->state == NULL ||
+         put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
+        return scope;
+    Py_DECREF(scope);
+    return NULL;
+}
+
+PyObject *scope_http(Server *server, const ph_request *request)
+{
+    State *st = server->st;
+    PyObject *scope = make_common(server, request, st->str.http);
+    PyObject *extensions = PyDict_New();
+    if (scope != NULL && extensions != NULL &&
+        put(extensions, st->str.http_response_trailers, PyDict_New()) == 0 &&
+        PyDict_SetItem(scope, st->str.extensions, extensions) == 0) {
+        Py_DECREF(extensions);
+        return scope;
+    }
+    Py_XDECREF(extensions);
+    Py_XDECREF(scope);
+    return NULL;
+}
+
+static PyObject *make_subprotocols(const ph_request *request)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < request->offered_len; i++) {
+        PyObject *text = PyUnicode_DecodeUTF8(
+            request->offered[i], (Py_ssize_t)strlen(request->offered[i]), "replace");
+        if (text == NULL || PyList_Append(list, text) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(text);
+    }
+    return list;
+}
+
+/* The value of extensions["webtransport"]. */
+static PyObject *make_capabilities(State *st, const ph_request *request)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return NULL;
+    if (PyDict_SetItem(dict, st->str.version, st->str.v1_0) == 0 &&
+        put(dict, st->str.session_id, PyLong_FromUnsignedLongLong(request->session_id)) == 0 &&
+        put(dict, st->str.protocol,
+            PyUnicode_DecodeUTF8(request->protocol, (Py_ssize_t)strlen(request->protocol),
+                                 "replace")) == 0 &&
+        PyDict_SetItem(dict, st->str.datagrams, request->datagrams ? Py_True : Py_False) == 0 &&
+        put(dict, st->str.max_datagram_size, PyLong_FromSize_t(request->max_datagram_size)) == 0 &&
+        PyDict_SetItem(dict, st->str.reliable_only, Py_False) == 0 &&
+        put(dict, st->str.features, PySequence_List(st->features)) == 0)
+        return dict;
+    Py_DECREF(dict);
+    return NULL;
+}
+
+PyObject *scope_webtransport(Server *server, const ph_request *request)
+{
+    State *st = server->st;
+    PyObject *scope = make_common(server, request, st->str.webtransport);
+    PyObject *extensions = PyDict_New();
+    if (scope != NULL && extensions != NULL &&
+        put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
+        put(extensions, st->str.webtransport, make_capabilities(st, request)) == 0 &&
+        put(extensions, st->str.wt_http_response, PyDict_New()) == 0 &&
+        PyDict_SetItem(scope, st->str.extensions, extensions) == 0) {
+        Py_DECREF(extensions);
+        return scope;
+    }
+    Py_XDECREF(extensions);
+    Py_XDECREF(scope);
+    return NULL;
+}

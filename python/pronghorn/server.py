@@ -312,8 +312,9 @@ def run(app: App | str, config: Config | None = None) -> int:
     """Serves `app` in an event loop of its own (config.loop). Returns the exit code."""
     config = config if config is not None else Config()
     config.validate()
+    factory = loop_factory(config.loop)
     server = Server(app, config)
-    run_in_loop(server.serve(handle_signals=True), loop_factory(config.loop))
+    run_in_loop(server.serve(handle_signals=True), factory)
     return server.exit_code
 
 

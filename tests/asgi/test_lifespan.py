@@ -59,8 +59,8 @@ async def start_and_stop(app, mode="auto"):
         await server.wait_started()
     finally:
         server.shutdown()
-        await asyncio.wait([serve])
-    serve.result()
+        results = await asyncio.gather(serve, return_exceptions=True)
+    assert results == [None]
     return server
 
 

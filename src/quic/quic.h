@@ -110,7 +110,7 @@ struct ph_quic_sink {
     void (*on_acked)(void *self, struct ph_quic_stream *stream, size_t n);
     /* Both directions are over; the pointer is invalid after this returns. */
     void (*on_stream_closed)(void *self, struct ph_quic_stream *stream);
-    /* The peer raised its limit: ph_quic_conn_open_stream() may succeed again. */
+    /* The peer raised its limit after ph_quic_conn_open_stream() had returned PH_E_BLOCKED. */
     void (*on_streams_available)(void *self, struct ph_quic_conn *conn, bool bidi);
     void (*on_datagram)(void *self, struct ph_quic_conn *conn, const uint8_t *data, size_t n);
     /* The last event of a connection that had on_ready. Its streams get no further events; all

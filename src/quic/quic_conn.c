@@ -182,32 +182,55 @@ struct ph_quic_conn *ph_quic_conn_connect(struct ph_quic_endpoint *ep, const str
 
 /* --- Connection ids --- */
 
-void ph_quic_conn_cid_add(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+static void list_add(struct ph_cidmap *map, ngtcp2_cid **list, size_t *count, size_t *cap,
+                     const ngtcp2_cid *cid, struct ph_quic_conn *conn)
 {
-    if (conn->cids_count == conn->cids_cap) {
-        conn->cids_cap = conn->cids_cap == 0 ? 8 : conn->cids_cap * 2;
-        conn->cids = ph_realloc(conn->cids, conn->cids_cap * sizeof(*conn->cids));
+    if (*count == *cap) {
+        *cap = *cap == 0 ? 4 : *cap * 2;
+        *list = ph_realloc(*list, *cap * sizeof(**list));
     }
-    conn->cids[conn->cids_count++] = *cid;
-    ph_cidmap_put(&conn->ep->cids, cid->data, cid->datalen, conn);
+    (*list)[(*count)++] = *cid;
+    ph_cidmap_put(map, cid->data, cid->datalen, conn);
 }
 
-void ph_quic_conn_cid_remove(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+static void list_remove(struct ph_cidmap *map, ngtcp2_cid *list, size_t *count,
+                        const ngtcp2_cid *cid)
 {
-    for (size_t i = 0; i < conn->cids_count; i++) {
-        if (!ngtcp2_cid_eq(&conn->cids[i], cid))
+    for (size_t i = 0; i < *count; i++) {
+        if (!ngtcp2_cid_eq(&list[i], cid))
             continue;
-        ph_cidmap_del(&conn->ep->cids, cid->data, cid->datalen);
-        conn->cids[i] = conn->cids[--conn->cids_count];
+        ph_cidmap_del(map, cid->data, cid->datalen);
+        list[i] = list[--*count];
         return;
     }
 }
 
+void ph_quic_conn_cid_add(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+{
+    list_add(&conn->ep->cids, &conn->cids, &conn->cids_count, &conn->cids_cap, cid, conn);
+}
+
+void ph_quic_conn_cid_remove(struct ph_quic_conn *conn, const ngtcp2_cid *cid)
+{
+    list_remove(&conn->ep->cids, conn->cids, &conn->cids_count, cid);
+}
+
+void ph_quic_conn_peer_token(struct ph_quic_conn *conn, const uint8_t *token, bool in_use)
+{
+    ngtcp2_cid key;
+    ngtcp2_cid_init(&key, token, NGTCP2_STATELESS_RESET_TOKENLEN);
+    list_remove(&conn->ep->peer_tokens, conn->tokens, &conn->tokens_count, &key);
+    if (in_use)
+        list_add(&conn->ep->peer_tokens, &conn->tokens, &conn->tokens_count, &conn->tokens_cap,
+                 &key, conn);
+}
+
 static void forget_cids(struct ph_quic_conn *conn)
 {
-    for (size_t i = 0; i < conn->cids_count; i++)
-        ph_cidmap_del(&conn->ep->cids, conn->cids[i].data, conn->cids[i].datalen);
-    conn->cids_count = 0;
+    while (conn->cids_count > 0)
+        ph_quic_conn_cid_remove(conn, &conn->cids[0]);
+    while (conn->tokens_count > 0)
+        ph_quic_conn_peer_token(conn, conn->tokens[0].data, false);
     if (conn->odcid.datalen > 0)
         ph_cidmap_del(&conn->ep->cids, conn->odcid.data, conn->odcid.datalen);
     conn->odcid.datalen = 0;
@@ -231,6 +254,7 @@ void ph_quic_conn_free(struct ph_quic_conn *conn)
     ph_list_remove(&conn->dirty);
     ph_map_fini(&conn->streams);
     ph_free(conn->cids);
+    ph_free(conn->tokens);
     ph_free(conn->close_packet);
     ph_free(conn);
     ph_live_add(PH_LIVE_QUIC_CONN, -1);
@@ -537,8 +561,10 @@ int ph_quic_conn_open_stream(struct ph_quic_conn *conn, bool bidi, struct ph_qui
         return PH_E_CLOSED;
     int rv = bidi ? ngtcp2_conn_open_bidi_stream(conn->qc, &id, NULL)
                   : ngtcp2_conn_open_uni_stream(conn->qc, &id, NULL);
-    if (rv != 0)
+    if (rv != 0) {
+        *(bidi ? &conn->wants_bidi : &conn->wants_uni) = true;
         return PH_E_BLOCKED;
+    }
     *out = ph_quic_stream_new(conn, id);
     ngtcp2_conn_set_stream_user_data(conn->qc, id, *out);
     return PH_OK;

@@ -282,6 +282,17 @@ static struct ph_quic_conn *accept_initial(struct ph_quic_endpoint *ep, const st
     return ph_quic_conn_accept(ep, path, &accept);
 }
 
+/* A stateless reset has a random connection id: it is known by its last 16 bytes (RFC 9000 10.3.1).
+ */
+static struct ph_quic_conn *find_by_token(const struct ph_quic_endpoint *ep, const uint8_t *data,
+                                          size_t n)
+{
+    if (n < NGTCP2_STATELESS_RESET_TOKENLEN + NGTCP2_MIN_STATELESS_RESET_RANDLEN)
+        return NULL;
+    return ph_cidmap_get(&ep->peer_tokens, data + n - NGTCP2_STATELESS_RESET_TOKENLEN,
+                         NGTCP2_STATELESS_RESET_TOKENLEN);
+}
+
 void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
                            const uint8_t *data, size_t n, uint64_t now)
 {
@@ -299,8 +310,14 @@ void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *pa
     }
     struct ph_quic_conn *conn = ph_cidmap_get(&ep->cids, vc.dcid, vc.dcidlen);
     bool long_header = (data[0] & 0x80) != 0;
+    if (conn == NULL && !long_header)
+        conn = find_by_token(ep, data, n);
     if (conn == NULL && !long_header) {
         send_reset(ep, path, &vc, n);
+        return;
+    }
+    if (!long_header) {
+        ph_quic_conn_feed(conn, path, ecn, data, n);
         return;
     }
     if (conn == NULL)
@@ -342,6 +359,7 @@ int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_
     derive(config, "pronghorn quic token", ep->token_key);
     derive(config, "pronghorn quic reset", ep->reset_key);
     ph_cidmap_init(&ep->cids);
+    ph_cidmap_init(&ep->peer_tokens);
     ph_list_init(&ep->conns);
     ph_list_init(&ep->dirty);
     ph_list_init(&ep->dead);
@@ -378,6 +396,7 @@ void ph_quic_endpoint_free(struct ph_quic_endpoint *ep)
     }
     ph_quic_heap_fini(&ep->heap);
     ph_cidmap_fini(&ep->cids);
+    ph_cidmap_fini(&ep->peer_tokens);
     if (ep->config.cred != NULL)
         ph_tls_cred_unref(ep->config.cred);
     ph_free(ep->alpn);

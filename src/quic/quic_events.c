@@ -153,12 +153,11 @@ static int on_acked(ngtcp2_conn *qc, int64_t id, uint64_t offset, uint64_t n, vo
 static int on_max_stream_data(ngtcp2_conn *qc, int64_t id, uint64_t max, void *user_data,
                               void *stream_user_data)
 {
-    struct ph_quic_conn *conn = user_data;
     struct ph_quic_stream *stream = stream_user_data;
     (void)qc;
     (void)id;
     (void)max;
-    conn->credit_raised++;
+    (void)user_data;
     if (stream != NULL && !stream->closed) {
         stream->blocked = false;
         ph_quic_stream_arm(stream);
@@ -168,9 +167,11 @@ static int on_max_stream_data(ngtcp2_conn *qc, int64_t id, uint64_t max, void *u
 
 static int streams_available(struct ph_quic_conn *conn, bool bidi)
 {
-    conn->credit_raised++;
-    if (ph_quic_conn_wants_events(conn))
-        conn->ep->sink.on_streams_available(conn->ep->sink.self, conn, bidi);
+    bool *wants = bidi ? &conn->wants_bidi : &conn->wants_uni;
+    if (!*wants || !ph_quic_conn_wants_events(conn))
+        return 0;
+    *wants = false;
+    conn->ep->sink.on_streams_available(conn->ep->sink.self, conn, bidi);
     return 0;
 }
 
@@ -192,9 +193,8 @@ static int on_max_streams_uni(ngtcp2_conn *qc, uint64_t max, void *user_data)
 /* A STOP_SENDING frame in a payload that the library has not processed yet: the stream may be
  * opened by this very packet, so unknown ids are kept until it has been. What does not fit is
  * noticed at the next write, without its code. */
-static void note_stop(void *self, uint64_t id, uint64_t code)
+static void note_stop(struct ph_quic_conn *conn, uint64_t id, uint64_t code)
 {
-    struct ph_quic_conn *conn = self;
     struct ph_quic_stream *stream = ph_map_get(&conn->streams, id);
     if (stream != NULL)
         ph_quic_stream_peer_stop(stream, code);
@@ -202,12 +202,36 @@ static void note_stop(void *self, uint64_t id, uint64_t code)
         conn->early_stops[conn->early_stops_count++] = (struct ph_quic_early_stop){id, code};
 }
 
+/* Credit and BLOCKED frames carry progress when they name a larger value than before. Those of
+ * streams that are gone are only late. */
+static void note_credit(struct ph_quic_conn *conn, uint64_t type, uint64_t id, uint64_t value)
+{
+    uint64_t *seen = &conn->seen_credit[type - PH_QUIC_MAX_DATA];
+    if (type == PH_QUIC_MAX_STREAM_DATA || type == PH_QUIC_STREAM_DATA_BLOCKED) {
+        struct ph_quic_stream *stream = ph_map_get(&conn->streams, id);
+        if (stream == NULL)
+            return;
+        seen = type == PH_QUIC_MAX_STREAM_DATA ? &stream->seen_max : &stream->seen_blocked;
+    }
+    if (value > *seen)
+        *seen = value;
+    else
+        conn->idle_frames++;
+}
+
+static void on_value(void *self, uint64_t type, uint64_t id, uint64_t value)
+{
+    if (type == PH_QUIC_STOP_SENDING)
+        note_stop(self, id, value);
+    else
+        note_credit(self, type, id, value);
+}
+
 static void scan_payload(struct ph_quic_conn *conn, const uint8_t *p, size_t n)
 {
-    struct ph_quic_scan scan = {.self = conn, .on_stop = note_stop};
+    struct ph_quic_scan scan = {.self = conn, .on_value = on_value};
     ph_quic_scan_frames(&scan, p, n);
     conn->idle_frames += scan.idle;
-    conn->credit_frames += scan.credits;
 }
 
 static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
@@ -227,7 +251,7 @@ void ph_quic_conn_begin_feed(struct ph_quic_conn *conn)
 {
     feeding = conn;
     conn->early_stops_count = 0;
-    conn->idle_frames = conn->credit_frames = conn->credit_raised = 0;
+    conn->idle_frames = 0;
 }
 
 void ph_quic_conn_end_feed(struct ph_quic_conn *conn)
@@ -239,11 +263,8 @@ void ph_quic_conn_end_feed(struct ph_quic_conn *conn)
         if (stream != NULL)
             ph_quic_stream_peer_stop(stream, stop->code);
     }
-    unsigned idle = conn->idle_frames;
-    if (conn->credit_frames > conn->credit_raised)
-        idle += conn->credit_frames - conn->credit_raised;
-    if (idle > 0)
-        ph_quic_conn_glitch(conn, idle);
+    if (conn->idle_frames > 0)
+        ph_quic_conn_glitch(conn, conn->idle_frames);
 }
 #else
 static int on_stop_sending(ngtcp2_conn *qc, int64_t id, uint64_t code, void *user_data,
@@ -325,6 +346,18 @@ static int on_remove_cid(ngtcp2_conn *qc, const ngtcp2_cid *cid, void *user_data
     return 0;
 }
 
+static int on_peer_cid(ngtcp2_conn *qc, ngtcp2_connection_id_status_type type, uint64_t seq,
+                       const ngtcp2_cid *cid, const uint8_t *token, void *user_data)
+{
+    (void)qc;
+    (void)seq;
+    (void)cid;
+    if (token != NULL)
+        ph_quic_conn_peer_token(user_data, token,
+                                type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE);
+    return 0;
+}
+
 static int on_stateless_reset(ngtcp2_conn *qc, const ngtcp2_pkt_stateless_reset *sr,
                               void *user_data)
 {
@@ -359,7 +392,7 @@ void ph_quic_callbacks(ngtcp2_callbacks *callbacks, bool server)
         .extend_max_local_streams_uni = on_max_streams_uni, .recv_datagram = on_datagram,
         .ack_datagram = on_datagram_acked, .lost_datagram = on_datagram_lost,
         .get_new_connection_id = on_new_cid, .remove_connection_id = on_remove_cid,
-        .recv_stateless_reset = on_stateless_reset,
+        .dcid_status = on_peer_cid, .recv_stateless_reset = on_stateless_reset,
     };
     if (server) {
         callbacks->recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;

@@ -14,16 +14,10 @@ enum frame_type {
     PING = 0x01,
     ACK = 0x02,
     ACK_ECN = 0x03,
-    STOP_SENDING = 0x05,
     CRYPTO = 0x06,
     NEW_TOKEN = 0x07,
     STREAM = 0x08, /* to 0x0f */
     STREAM_LAST = 0x0f,
-    MAX_STREAM_DATA = 0x11,
-    MAX_STREAMS_BIDI = 0x12,
-    MAX_STREAMS_UNI = 0x13,
-    DATA_BLOCKED = 0x14,
-    STREAMS_BLOCKED_UNI = 0x17,
     NEW_CONNECTION_ID = 0x18,
     PATH_CHALLENGE = 0x1a,
     PATH_RESPONSE = 0x1b,
@@ -87,17 +81,17 @@ static int varints_of(uint64_t type)
     case PING:
     case 0x1e: /* HANDSHAKE_DONE */
         return 0;
-    case 0x10: /* MAX_DATA */
-    case MAX_STREAMS_BIDI:
-    case MAX_STREAMS_UNI:
-    case DATA_BLOCKED:
-    case 0x16: /* STREAMS_BLOCKED, bidirectional */
-    case STREAMS_BLOCKED_UNI:
+    case PH_QUIC_MAX_DATA:
+    case 0x12: /* MAX_STREAMS, both kinds */
+    case 0x13:
+    case 0x14: /* DATA_BLOCKED */
+    case 0x16: /* STREAMS_BLOCKED, both kinds */
+    case PH_QUIC_STREAMS_BLOCKED_UNI:
     case 0x19: /* RETIRE_CONNECTION_ID */
         return 1;
-    case STOP_SENDING:
-    case MAX_STREAM_DATA:
-    case 0x15: /* STREAM_DATA_BLOCKED */
+    case PH_QUIC_STOP_SENDING:
+    case PH_QUIC_MAX_STREAM_DATA:
+    case PH_QUIC_STREAM_DATA_BLOCKED:
         return 2;
     case 0x04: /* RESET_STREAM */
         return 3;
@@ -113,12 +107,11 @@ static void scan_plain(struct ph_quic_scan *scan, struct cursor *cur, uint64_t t
         value[i] = take(cur);
     if (cur->bad)
         return;
-    if (type == STOP_SENDING)
-        scan->on_stop(scan->self, value[0], value[1]);
-    else if (type >= MAX_STREAM_DATA && type <= MAX_STREAMS_UNI)
-        scan->credits++;
-    else if (type == PING || (type >= DATA_BLOCKED && type <= STREAMS_BLOCKED_UNI))
+    if (type == PING)
         scan->idle++;
+    else if (type == PH_QUIC_STOP_SENDING ||
+             (type >= PH_QUIC_MAX_DATA && type <= PH_QUIC_STREAMS_BLOCKED_UNI))
+        scan->on_value(scan->self, type, varints == 2 ? value[0] : 0, value[varints - 1]);
 }
 
 static void scan_other(struct ph_quic_scan *scan, struct cursor *cur, uint64_t type)

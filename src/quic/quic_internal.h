@@ -72,12 +72,13 @@ struct ph_quic_endpoint {
     char *alpn;
     uint64_t now;
     uint8_t token_key[32], reset_key[32];
-    struct ph_cidmap cids;  /* every id that leads to a connection */
-    struct ph_link conns;   /* all that are not dead */
-    struct ph_link dirty;   /* have something to write or to settle */
-    struct ph_link dead;    /* waiting for reap */
-    struct ph_link streams; /* dead streams waiting for reap */
-    struct ph_link held;    /* struct ph_quic_held */
+    struct ph_cidmap cids;        /* every id that leads to a connection */
+    struct ph_cidmap peer_tokens; /* stateless reset token of a peer -> connection */
+    struct ph_link conns;         /* all that are not dead */
+    struct ph_link dirty;         /* have something to write or to settle */
+    struct ph_link dead;          /* waiting for reap */
+    struct ph_link streams;       /* dead streams waiting for reap */
+    struct ph_link held;          /* struct ph_quic_held */
     struct ph_quic_heap heap;
     size_t alive, half_open;
     bool refusing;
@@ -93,6 +94,25 @@ enum ph_quic_conn_state {
     PH_QUIC_DEAD
 };
 
+/* quic_frames.c */
+struct ph_quic_scan {
+    void *self;
+    /* STOP_SENDING (value: the code), MAX_* and *_BLOCKED frames; id 0 where there is none. */
+    void (*on_value)(void *self, uint64_t type, uint64_t id, uint64_t value);
+    unsigned idle; /* out: PING, PATH_CHALLENGE, empty STREAM frames */
+};
+enum {
+    PH_QUIC_STOP_SENDING = 0x05,
+    PH_QUIC_MAX_DATA = 0x10, /* the eight credit frames, 0x10 to 0x17 */
+    PH_QUIC_MAX_STREAM_DATA = 0x11,
+    PH_QUIC_STREAM_DATA_BLOCKED = 0x15,
+    PH_QUIC_STREAMS_BLOCKED_UNI = 0x17,
+    PH_QUIC_CREDIT_FRAMES = 8
+};
+/* Walks the frames of a 1-RTT payload. Stops silently at what it cannot read: the library judges.
+ */
+void ph_quic_scan_frames(struct ph_quic_scan *scan, const uint8_t *p, size_t n);
+
 struct ph_quic_early_stop {
     uint64_t id, code;
 };
@@ -107,10 +127,11 @@ struct ph_quic_conn {
     gnutls_session_t tls;
     enum ph_quic_conn_state state;
     bool server, ready, handshake_done, half_open;
-    bool ready_pending; /* 1-RTT keys are there, on_ready not yet called */
-    bool end_wanted;    /* `end` says how; settle() delivers it */
-    bool silent;        /* no close packet */
-    bool draining;      /* the peer ended it */
+    bool wants_bidi, wants_uni; /* an open was refused: tell when there is credit again */
+    bool ready_pending;         /* 1-RTT keys are there, on_ready not yet called */
+    bool end_wanted;            /* `end` says how; settle() delivers it */
+    bool silent;                /* no close packet */
+    bool draining;              /* the peer ended it */
     bool stateless_reset;
     struct ph_quic_end end;
     size_t heap_slot;    /* 1-based; 0: not in the heap */
@@ -119,6 +140,8 @@ struct ph_quic_conn {
     struct ph_path path; /* the peer's last and our answers' addresses */
     ngtcp2_cid *cids;    /* ids in ep->cids that are ours */
     size_t cids_count, cids_cap;
+    ngtcp2_cid *tokens; /* in ep->peer_tokens; 16 bytes each */
+    size_t tokens_count, tokens_cap;
     ngtcp2_cid odcid; /* the client's first choice, in ep->cids as well; datalen 0: none */
     struct ph_map streams;
     struct ph_link all_streams;
@@ -133,9 +156,8 @@ struct ph_quic_conn {
     struct ph_bucket glitch, cid_issue, path_change;
     struct ph_quic_early_stop early_stops[PH_QUIC_EARLY_STOPS];
     unsigned early_stops_count;
-    /* Of the datagram being fed: */
-    unsigned idle_frames, credit_frames; /* see struct ph_quic_scan */
-    unsigned credit_raised;              /* credits that raised something */
+    unsigned idle_frames; /* of the datagram being fed: frames without progress */
+    uint64_t seen_credit[PH_QUIC_CREDIT_FRAMES]; /* largest value of each credit frame */
     /* CLOSING */
     uint8_t *close_packet; /* own */
     size_t close_len;
@@ -156,7 +178,8 @@ struct ph_quic_stream {
     uint64_t unconsumed;     /* delivered and neither consumed nor given back */
     uint64_t reset_code, stop_code, peer_stop_code;
     uint64_t wait_deadline;
-    uint32_t reliable; /* bytes that a reset waits for */
+    uint64_t seen_max, seen_blocked; /* largest MAX_STREAM_DATA and STREAM_DATA_BLOCKED */
+    uint32_t reliable;               /* bytes that a reset waits for */
     uint8_t urgency;
     bool incremental;
     bool fin, fin_sent;
@@ -204,6 +227,8 @@ void ph_quic_conn_die(struct ph_quic_conn *conn); /* onto the dead list */
 void ph_quic_conn_free(struct ph_quic_conn *conn);
 void ph_quic_conn_cid_add(struct ph_quic_conn *conn, const ngtcp2_cid *cid);
 void ph_quic_conn_cid_remove(struct ph_quic_conn *conn, const ngtcp2_cid *cid);
+/* The peer's stateless reset token of a connection id that we use or no longer use. */
+void ph_quic_conn_peer_token(struct ph_quic_conn *conn, const uint8_t *token, bool in_use);
 
 /* quic_events.c */
 void ph_quic_callbacks(ngtcp2_callbacks *callbacks, bool server);
@@ -256,16 +281,5 @@ void ph_quic_heap_fini(struct ph_quic_heap *heap);
 /* Bytes of the leading packets of a datagram that carry the same destination connection id as the
  * first (RFC 9000 12.2: others are ignored). */
 size_t ph_quic_coalesced_len(const uint8_t *data, size_t n, const uint8_t *dcid, size_t dcid_len);
-
-/* quic_frames.c */
-struct ph_quic_scan {
-    void *self;
-    void (*on_stop)(void *self, uint64_t id, uint64_t code); /* a STOP_SENDING frame */
-    unsigned idle;                                           /* frames that never carry progress */
-    unsigned credits; /* MAX_STREAM_DATA and MAX_STREAMS: progress only when they raise */
-};
-/* Walks the frames of a 1-RTT payload. Stops silently at what it cannot read: the library judges.
- */
-void ph_quic_scan_frames(struct ph_quic_scan *scan, const uint8_t *p, size_t n);
 
 #endif

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def installed(tmp_path_factory):
     """A folder into which the release build was installed; its prefix."""
     folder = tmp_path_factory.mktemp("installed")
     tags = "devel,runtime"
-    run("meson", "install", "--no-rebuild", "--tags", tags, "--destdir", folder, cwd=build())
+    meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
+    run(*meson, "install", "--no-rebuild", "--tags", tags, "--destdir", folder, cwd=build())
     (found,) = folder.rglob("pronghorn.pc")
     return found
 

@@ -34,13 +34,13 @@ def run(*args, **settings):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder into which the release build was installed; its prefix."""
+    """A root into which the release build was installed, and the folder of the library there."""
     folder = tmp_path_factory.mktemp("installed")
     tags = "devel,runtime"
     meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
     run(*meson, "install", "--no-rebuild", "--tags", tags, "--destdir", folder, cwd=build())
     (found,) = folder.rglob("pronghorn.pc")
-    return found
+    return folder, found.parent.parent
 
 
 def build():
@@ -48,19 +48,21 @@ def build():
 
 
 def test_a_program_builds_with_pkg_config_and_runs(installed, tmp_path):
-    environ = os.environ | {"PKG_CONFIG_PATH": str(installed.parent)}
+    root, libraries = installed
+    environ = os.environ | {
+        "PKG_CONFIG_PATH": str(libraries / "pkgconfig"),
+        "PKG_CONFIG_SYSROOT_DIR": str(root),
+        "LD_LIBRARY_PATH": str(libraries),
+    }
     environ.pop("LD_PRELOAD", None)
-    flags = run(
-        "pkg-config", "--define-prefix", "--cflags", "--libs", "pronghorn", env=environ
-    ).split()
+    flags = run("pkg-config", "--cflags", "--libs", "pronghorn", env=environ).split()
     (tmp_path / "main.c").write_text(PROGRAM)
     run("cc", "-Wall", "-Werror", "main.c", "-o", "main", *flags, cwd=tmp_path, env=environ)
-    environ["LD_LIBRARY_PATH"] = str(installed.parent.parent)
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(tmp_path / "main", env=environ))
 
 
 def test_the_library_exports_what_the_header_declares(installed):
-    library = installed.parent.parent / "libpronghorn.so.0"
+    library = installed[1] / "libpronghorn.so.0"
     exported = set(re.findall(r" T (\w+)", run("nm", "-D", "--defined-only", library)))
     header = (ROOT / "include/pronghorn.h").read_text()
     declared = set(re.findall(r"^PH_API [^;(]*?(\w+)\(", header, re.MULTILINE))
@@ -69,7 +71,7 @@ def test_the_library_exports_what_the_header_declares(installed):
 
 
 def test_release_objects_are_hardened(installed):
-    library = installed.parent.parent / "libpronghorn.so.0"
+    library = installed[1] / "libpronghorn.so.0"
     headers = run("readelf", "-Wld", library)
     assert "GNU_RELRO" in headers
     assert "BIND_NOW" in headers or "NOW" in headers

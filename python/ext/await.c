@@ -49,8 +49,7 @@ static void wake(Await *await)
         return;
     await->signalled = true;
     PyObject *pending = exception_take();
-    PyObject *none =
-        PyObject_CallMethodOneArg(await->future, await->st->str.set_result, Py_None);
+    PyObject *none = PyObject_CallMethodOneArg(await->future, await->st->str.set_result, Py_None);
     if (none == NULL)
         PyErr_Clear();
     Py_XDECREF(none);

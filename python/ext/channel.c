@@ -228,9 +228,8 @@ static PyObject *make_task(Channel *channel)
     Server *server = channel->server;
     PyObject *names = NULL, *task = NULL;
     PyObject *run = run_new(channel);
-    PyObject *name =
-        PyUnicode_FromFormat("pronghorn-%s-%llu", channel->ops->kind,
-                             (unsigned long long)server->next_task++);
+    PyObject *name = PyUnicode_FromFormat("pronghorn-%s-%llu", channel->ops->kind,
+                                          (unsigned long long)server->next_task++);
     if (run != NULL && name != NULL)
         names = PyTuple_Pack(1, st->str.name);
     if (names != NULL) {

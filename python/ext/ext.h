@@ -133,11 +133,11 @@ enum live_kind { LIVE_SERVER, LIVE_EXCHANGE, LIVE_SESSION, LIVE_STREAM, LIVE_AWA
 typedef struct State {
     PyTypeObject *server_type, *exchange_type, *session_type, *await_type, *run_type;
     PyObject *config_error, *certificate_error, *client_disconnected, *cancelled_error;
-    PyObject *http_types, *wt_types;       /* dict: message type -> int of enum message_kind */
-    PyObject *empty_bytes;                 /* b"" */
-    PyObject *header_names[HEADER_SLOTS];  /* bytes objects, open addressing; scope.c */
-    PyObject *features;                    /* tuple of str: what webtransport scopes advertise */
-    int64_t live[LIVE_KINDS];              /* objects in use, for leak assertions */
+    PyObject *http_types, *wt_types;      /* dict: message type -> int of enum message_kind */
+    PyObject *empty_bytes;                /* b"" */
+    PyObject *header_names[HEADER_SLOTS]; /* bytes objects, open addressing; scope.c */
+    PyObject *features;                   /* tuple of str: what webtransport scopes advertise */
+    int64_t live[LIVE_KINDS];             /* objects in use, for leak assertions */
     struct {
 #define NAME_MEMBER(id, text) PyObject *id;
         NAMES(NAME_MEMBER)
@@ -238,10 +238,10 @@ typedef struct Fields {
 typedef struct Message {
     enum message_kind kind;
     uint64_t stream_id;
-    ph_buf *buf;    /* own; NULL: no bytes */
-    size_t len;     /* bytes in buf */
-    bool end;       /* end_stream, or more_* False */
-    bool trailers;  /* http start */
+    ph_buf *buf;   /* own; NULL: no bytes */
+    size_t len;    /* bytes in buf */
+    bool end;      /* end_stream, or more_* False */
+    bool trailers; /* http start */
     bool bidirectional;
     bool wait; /* datagram */
     bool has_priority;
@@ -276,11 +276,10 @@ typedef struct Channel Channel;
 typedef struct Await Await;
 
 typedef struct Server {
-    PyObject_HEAD
-    State *st;
+    PyObject_HEAD State *st;
     ph_server *core; /* NULL once closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
-    PyObject *log, *on_app_error, *on_access, *on_stopped;                  /* NULL: not wanted */
+    PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */
     unsigned long thread; /* the consumer thread */
@@ -336,8 +335,7 @@ typedef struct ChannelOps {
 /* Base of Exchange and Session. On the server's list, which holds a reference, until the
  * application has ended and the core's channel was released. */
 struct Channel {
-    PyObject_HEAD
-    State *st;
+    PyObject_HEAD State *st;
     Server *server; /* own */
     const ChannelOps *ops;
     ph_chan *chan;   /* NULL: released, or the server is closed */
@@ -367,7 +365,7 @@ void channel_start(Channel *channel);
 void channel_release(Channel *channel); /* ph_chan_release(), once */
 /* Takes it off the server's list when nothing holds it there. May free it. */
 void channel_settle(Channel *channel);
-void channel_wake(Channel *channel); /* the first receiver, when there is something for it */
+void channel_wake(Channel *channel);   /* the first receiver, when there is something for it */
 void channel_access(Channel *channel); /* on_access, once */
 int channel_receive(Channel *channel, Await *await, PyObject **result);
 /* Whether an exception only says that the client went away. 2: itself; 1: raised because of it. */
@@ -398,8 +396,7 @@ enum await_state { AWAIT_NEW, AWAIT_WAITING, AWAIT_YIELDED, AWAIT_DONE };
  * waits for a Future of the loop. The Future is only a wake-up: the step is taken when the waiter
  * runs again, so that a cancelled wait loses nothing. */
 struct Await {
-    PyObject_HEAD
-    State *st;
+    PyObject_HEAD State *st;
     Channel *channel;  /* own */
     PyObject *message; /* own; send(): the dict, until it was read */
     Message *cmd;      /* own; send(): the message while it waits */

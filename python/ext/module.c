@@ -43,11 +43,9 @@ static PyObject *core_dev_certificate(PyObject *module, PyObject *arg)
     char cert[PATH_TEXT], key[PATH_TEXT], err[ERROR_TEXT] = "";
     uint8_t sha256[32];
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = ph_dev_certificate(PyBytes_AS_STRING(dir), cert, sizeof(cert), key, sizeof(key), sha256,
-                            err, sizeof(err));
-    Py_END_ALLOW_THREADS
-    Py_DECREF(dir);
+    Py_BEGIN_ALLOW_THREADS rc = ph_dev_certificate(PyBytes_AS_STRING(dir), cert, sizeof(cert), key,
+                                                   sizeof(key), sha256, err, sizeof(err));
+    Py_END_ALLOW_THREADS Py_DECREF(dir);
     if (rc != PH_OK) {
         PyErr_SetString(rc == PH_E_IO ? PyExc_OSError : state_of(module)->certificate_error, err);
         return NULL;
@@ -163,16 +161,16 @@ static int init_exceptions(PyObject *module, State *st)
 {
     st->config_error = PyErr_NewExceptionWithDoc(
         "pronghorn._core.ConfigError",
-        "An option was refused; the text says which and what is accepted.",
-        PyExc_ValueError, NULL);
-    st->certificate_error = PyErr_NewExceptionWithDoc(
-        "pronghorn._core.CertificateError", "A certificate or key cannot be used.",
-        st->config_error, NULL);
+        "An option was refused; the text says which and what is accepted.", PyExc_ValueError, NULL);
+    st->certificate_error =
+        PyErr_NewExceptionWithDoc("pronghorn._core.CertificateError",
+                                  "A certificate or key cannot be used.", st->config_error, NULL);
     st->client_disconnected = PyErr_NewExceptionWithDoc(
         "pronghorn._core.ClientDisconnected",
         "Raised by send() when the client is gone. Letting it propagate is fine.", PyExc_OSError,
         NULL);
-    if (st->config_error == NULL || st->certificate_error == NULL || st->client_disconnected == NULL)
+    if (st->config_error == NULL || st->certificate_error == NULL ||
+        st->client_disconnected == NULL)
         return -1;
     PyObject *exceptions = PyImport_ImportModule("asyncio.exceptions");
     if (exceptions == NULL)

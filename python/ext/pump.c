@@ -79,8 +79,8 @@ static void say(Server *server, const ph_event *event)
 {
     if (server->log == NULL)
         return;
-    PyObject *text = PyUnicode_DecodeUTF8((const char *)event->data, (Py_ssize_t)event->len,
-                                          "backslashreplace");
+    PyObject *text =
+        PyUnicode_DecodeUTF8((const char *)event->data, (Py_ssize_t)event->len, "backslashreplace");
     PyObject *none = NULL;
     if (text != NULL)
         none = PyObject_CallFunction(server->log, "iO", log_number(event->level), text);
@@ -122,8 +122,8 @@ static void on_stopped(Server *server)
 /* A new request or session. Trouble in making its objects is ours, and answered with 500. */
 static void on_new(Server *server, ph_event *event)
 {
-    Channel *channel = event->kind == PH_EVENT_REQUEST ? http_new(server, event)
-                                                       : session_new(server, event);
+    Channel *channel =
+        event->kind == PH_EVENT_REQUEST ? http_new(server, event) : session_new(server, event);
     if (channel == NULL) {
         PyErr_WriteUnraisable((PyObject *)server);
         ph_chan_respond(event->chan, 500, NULL, 0, true);

@@ -249,8 +249,7 @@ static int put_target(State *st, const Server *server, const char *target, PyObj
     PyObject *text = decode_path(path, path_len);
     PyObject *raw = PyBytes_FromStringAndSize(path, (Py_ssize_t)path_len);
     if (PyUnicode_GET_LENGTH(server->root_path) > 0 && path[0] == '/') {
-        PyObject *joined =
-            text != NULL ? PyUnicode_Concat(server->root_path, text) : NULL;
+        PyObject *joined = text != NULL ? PyUnicode_Concat(server->root_path, text) : NULL;
         Py_XDECREF(text);
         text = joined;
         PyObject *prefix = Py_NewRef(server->root_path_bytes);
@@ -338,8 +337,7 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
         put(scope, st->str.method, make_method(st, request->method)) == 0 &&
         put_target(st, server, request->target, scope) == 0 &&
         put(scope, st->str.headers, make_headers(st, request)) == 0 &&
-        (server->state == NULL ||
-         put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
+        (server->state == NULL || put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
         return scope;
     Py_DECREF(scope);
     return NULL;
@@ -365,8 +363,8 @@ static PyObject *make_subprotocols(const ph_request *request)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < request->offered_len; i++) {
-        PyObject *text = PyUnicode_DecodeUTF8(
-            request->offered[i], (Py_ssize_t)strlen(request->offered[i]), "replace");
+        PyObject *text = PyUnicode_DecodeUTF8(request->offered[i],
+                                              (Py_ssize_t)strlen(request->offered[i]), "replace");
         if (text == NULL || PyList_Append(list, text) < 0)
             Py_CLEAR(list);
         Py_XDECREF(text);

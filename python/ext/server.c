@@ -75,11 +75,10 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     char err[ERROR_TEXT] = "";
     ph_server *core = NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = ph_server_new(&core, config, err, sizeof(err));
+    Py_BEGIN_ALLOW_THREADS rc = ph_server_new(&core, config, err, sizeof(err));
     ph_config_free(config);
-    Py_END_ALLOW_THREADS
-    if (rc != PH_OK) {
+    Py_END_ALLOW_THREADS if (rc != PH_OK)
+    {
         PyObject *kind_borrowed = rc == PH_E_IO    ? PyExc_OSError
                                   : rc == PH_E_TLS ? st->certificate_error
                                                    : st->config_error;
@@ -228,8 +227,8 @@ void server_stop_reading(Server *server)
         return;
     server->reading = false;
     PyObject *pending = exception_take();
-    PyObject *done = PyObject_CallMethod(server->loop, "remove_reader", "i",
-                                         ph_server_fd(server->core));
+    PyObject *done =
+        PyObject_CallMethod(server->loop, "remove_reader", "i", ph_server_fd(server->core));
     if (done == NULL)
         PyErr_Clear(); /* the loop is closed, which removed it */
     Py_XDECREF(done);
@@ -252,10 +251,12 @@ static void drop_events(ph_server *core)
             if (is_new)
                 ph_chan_release(event.chan);
         }
-        Py_BEGIN_ALLOW_THREADS
-        do {
+        Py_BEGIN_ALLOW_THREADS do
+        {
             ready = poll(&pfd, 1, STOP_WAIT_MS);
-        } while (ready < 0 && errno == EINTR);
+        }
+        while (ready < 0 && errno == EINTR)
+            ;
         Py_END_ALLOW_THREADS
     }
 }
@@ -348,8 +349,8 @@ static PyObject *server_cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
         return NULL;
     Py_ssize_t n = PyList_GET_SIZE(tasks);
     for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *done = PyObject_CallMethodNoArgs(PyList_GET_ITEM(tasks, i),
-                                                   ((Server *)self)->st->str.cancel);
+        PyObject *done =
+            PyObject_CallMethodNoArgs(PyList_GET_ITEM(tasks, i), ((Server *)self)->st->str.cancel);
         if (done == NULL) {
             Py_DECREF(tasks);
             return NULL;

@@ -32,24 +32,24 @@ typedef struct Stream {
     ph_chan *chan;    /* NULL: released */
     uint64_t id;      /* valid once `opened` */
     Inbox in;
-    Link all;     /* Session.streams */
-    Link ready;   /* Session.ready, while there is something to hand out */
-    Link senders; /* Await.link: send() calls that wait, or the one that opened it */
-    PyObject *tag;        /* own; of stream.open, until it is opened */
-    size_t stop_after;    /* bytes to be handed out before stop_sending */
+    Link all;          /* Session.streams */
+    Link ready;        /* Session.ready, while there is something to hand out */
+    Link senders;      /* Await.link: send() calls that wait, or the one that opened it */
+    PyObject *tag;     /* own; of stream.open, until it is opened */
+    size_t stop_after; /* bytes to be handed out before stop_sending */
     uint64_t stop_code;
-    unsigned controls;    /* entries of Session.controls about it */
+    unsigned controls; /* entries of Session.controls about it */
     bool local, bidirectional;
-    bool opened;          /* has its id and is in the table */
-    bool announced;       /* the application has heard of it */
-    bool fin_in;          /* the peer's FIN arrived */
-    bool in_over;         /* no more stream.receive: end handed out, reset, or stopped by us */
-    bool out_over;        /* own FIN or reset */
+    bool opened;    /* has its id and is in the table */
+    bool announced; /* the application has heard of it */
+    bool fin_in;    /* the peer's FIN arrived */
+    bool in_over;   /* no more stream.receive: end handed out, reset, or stopped by us */
+    bool out_over;  /* own FIN or reset */
     bool peer_stopped;
-    bool stop_pending;    /* stop_sending is to be handed out once stop_after is */
+    bool stop_pending; /* stop_sending is to be handed out once stop_after is */
     bool stop_has_code;
     bool paused;
-    bool closed;          /* the core has sent its CLOSED */
+    bool closed; /* the core has sent its CLOSED */
 } Stream;
 
 enum control_kind { CONTROL_OPENED, CONTROL_RESET, CONTROL_STOP, CONTROL_DRAIN };
@@ -76,7 +76,7 @@ struct Session {
     bool seen[4];
     uint64_t stopped[STOPPED_REMEMBERED]; /* ids + 1 */
     unsigned stopped_next;
-    Fields head; /* of a rejection, until its first body message */
+    Fields head;      /* of a rejection, until its first body message */
     PyObject *reason; /* own; why it ended, or why we closed it */
     uint32_t code;
     unsigned datagram_sends; /* in a row without waiting */

@@ -5,17 +5,17 @@
  * Task steps is not the application's coroutine but a Run around it. The Run calls
  * `app(scope, receive, send)` in its first step, so that also this call happens inside the Task's
  * context; it sees the end of the application at once, without a done callback and its turn of the
- * loop; and it keeps SystemExit and KeyboardInterrupt raised by an application from ending the loop.
+ * loop; and it keeps SystemExit and KeyboardInterrupt raised by an application from ending the
+ * loop.
  *
  * Everything the application said to the core during one step is flushed when the step ends.
  */
 #include "ext.h"
 
 typedef struct Run {
-    PyObject_HEAD
-    State *st;
-    Channel *channel; /* own; NULL once the application has ended */
-    PyObject *coro;   /* own; NULL before the first step and after the end */
+    PyObject_HEAD State *st;
+    Channel *channel;      /* own; NULL once the application has ended */
+    PyObject *coro;        /* own; NULL before the first step and after the end */
     PyObject *frame_owner; /* own; the application's awaitable, for cr_frame and friends */
 } Run;
 

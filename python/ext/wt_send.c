@@ -12,8 +12,8 @@
 #include <string.h>
 
 /* Bits of a stream id, RFC 9000 2.1. */
-#define ID_IS_CLIENT_UNI(id) (((id) & 3) == 2)
-#define ID_IS_SERVER_UNI(id) (((id) & 3) == 3)
+#define ID_IS_CLIENT_UNI(id) (((id)&3) == 2)
+#define ID_IS_SERVER_UNI(id) (((id)&3) == 3)
 
 static int out_of_order(const char *what)
 {
@@ -223,8 +223,8 @@ static int write_stream(Stream *stream, Await *await, Message *message)
     if (message->len == 0 && !message->end)
         return STEP_DONE;
     bool discarded = stream->peer_stopped || stream->closed || stream->chan == NULL;
-    if (!discarded && (is_queued(&stream->senders, await) ||
-                       ph_chan_wait_writable(stream->chan) == 0)) {
+    if (!discarded &&
+        (is_queued(&stream->senders, await) || ph_chan_wait_writable(stream->chan) == 0)) {
         await->target = stream;
         return wait_on(&stream->senders, await);
     }
@@ -299,8 +299,8 @@ static int stream_pause(Session *session, const Message *message, bool paused)
 
 static int begin_open(Session *session, Await *await, Message *message)
 {
-    if (message->len > 0 && (is_queued(&session->senders, await) ||
-                             ph_chan_wait_writable(session->base.chan) == 0))
+    if (message->len > 0 &&
+        (is_queued(&session->senders, await) || ph_chan_wait_writable(session->base.chan) == 0))
         return wait_on(&session->senders, await);
     link_remove(&await->link);
     await_wake_first(&session->senders);
@@ -459,8 +459,7 @@ int session_send(Channel *channel, Await *await, PyObject **result)
 void session_abandoned(Channel *channel, Await *await)
 {
     Stream *stream = await->target;
-    bool is_opening =
-        stream != NULL && await->cmd != NULL && await->cmd->kind == MESSAGE_WT_OPEN;
+    bool is_opening = stream != NULL && await->cmd != NULL && await->cmd->kind == MESSAGE_WT_OPEN;
     if (is_opening && !stream->opened) {
         await->target = NULL;
         stream_abandon(stream);

@@ -108,8 +108,8 @@ static void on_closed(Session *session, const ph_event *event)
     if (session->phase == SESSION_OPEN && event->clean) {
         session->code = (uint32_t)event->code;
         if (event->len > 0)
-            session->reason = PyUnicode_DecodeUTF8((const char *)event->data,
-                                                   (Py_ssize_t)event->len, "replace");
+            session->reason =
+                PyUnicode_DecodeUTF8((const char *)event->data, (Py_ssize_t)event->len, "replace");
     }
     if (session->phase == SESSION_CLOSING && !event->clean) {
         session->code = 0;

@@ -210,8 +210,7 @@ void streams_wake_all(Session *session)
 
 /* --- Control queue --- */
 
-int control_push(Session *session, enum control_kind kind, Stream *stream, bool flag,
-                 uint64_t code)
+int control_push(Session *session, enum control_kind kind, Stream *stream, bool flag, uint64_t code)
 {
     Control *control = PyMem_Calloc(1, sizeof(*control));
     if (control == NULL) {
@@ -256,8 +255,8 @@ PyObject *control_next(Session *session)
         message = message_stream_opened(st, stream->id, stream->bidirectional, control->tag);
         break;
     case CONTROL_RESET:
-        message = message_stream_code(st, st->str.wt_reset, stream->id, control->flag,
-                                      control->code);
+        message =
+            message_stream_code(st, st->str.wt_reset, stream->id, control->flag, control->code);
         break;
     case CONTROL_STOP:
         message = message_stream_code(st, st->str.wt_stop_sending, stream->id, control->flag,

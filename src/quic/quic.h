@@ -124,7 +124,8 @@ struct ph_quic_sink {
 int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_config *config,
                          const struct ph_quic_sink *sink, const struct ph_quic_out *out,
                          struct ph_stats *stats, uint64_t now, struct ph_err *err);
-/* Closes nothing politely: call ph_quic_endpoint_close() and flush before. */
+/* Closes nothing politely: call ph_quic_endpoint_close() and flush before. What is still open gets
+ * its on_closed: free the owner afterwards. */
 void ph_quic_endpoint_free(struct ph_quic_endpoint *ep);
 /* One UDP payload. Never fails: what belongs to nothing is dropped, counted or answered
  * statelessly. */

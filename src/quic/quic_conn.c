@@ -141,7 +141,6 @@ struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const stru
         conn->odcid = hd->dcid;
         ph_cidmap_put(&ep->cids, hd->dcid.data, hd->dcid.datalen, conn);
     }
-    ph_count(ep->stats, conns_accepted);
     return conn;
 }
 
@@ -295,9 +294,10 @@ static void deliver_end(struct ph_quic_conn *conn)
         conn->half_open = false;
         ep->half_open--;
     }
-    ph_count(ep->stats, conns_closed);
-    if (told)
+    if (told) {
+        ph_count(ep->stats, conns_closed);
         ep->sink.on_closed(ep->sink.self, conn, &conn->end);
+    }
     while (!ph_list_is_empty(&conn->all_streams))
         ph_quic_stream_end(PH_CONTAINER(conn->all_streams.next, struct ph_quic_stream, link));
     ph_quic_dgramqs_orphan(conn);
@@ -380,8 +380,10 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
         ph_count(conn->ep->stats, timeouts_handshake);
         want_end(conn, PH_QUIC_END_HANDSHAKE, false, 0, NULL, 0);
         break;
-    case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY:
+        conn->retry_wanted = true;
+        /* fall through */
+    case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_CLOSING:
     case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
         conn->silent = true;

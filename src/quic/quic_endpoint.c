@@ -246,9 +246,24 @@ static bool is_reflector(const struct ph_path *path)
     return false;
 }
 
-/* Decides about the first packet of a connection; NULL: it was answered or dropped. */
-static struct ph_quic_conn *accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *path,
-                                           const uint8_t *data, size_t n)
+/* Hands the first datagram to its new connection. A ClientHello whose beginning is not in it would
+ * have to be buffered for an address that nobody has validated: the library then asks for Retry. */
+static void feed_first(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
+                       const uint8_t *data, size_t n, const struct ph_quic_accept *accept)
+{
+    const ngtcp2_pkt_hd *hd = accept->hd;
+    struct ph_quic_conn *conn = ph_quic_conn_accept(ep, path, accept);
+    if (conn == NULL)
+        return;
+    ph_quic_conn_feed(conn, path, ecn, data,
+                      ph_quic_coalesced_len(data, n, hd->dcid.data, hd->dcid.datalen));
+    if (conn->retry_wanted)
+        send_retry(ep, path, hd);
+}
+
+/* Decides about the first packet of a connection. */
+static void accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
+                           const uint8_t *data, size_t n)
 {
     ngtcp2_pkt_hd hd;
     ngtcp2_cid odcid;
@@ -256,30 +271,30 @@ static struct ph_quic_conn *accept_initial(struct ph_quic_endpoint *ep, const st
     if (ep->config.cred == NULL || n < PH_QUIC_MIN_INITIAL || ngtcp2_accept(&hd, data, n) != 0 ||
         hd.dcid.datalen < NGTCP2_MIN_INITIAL_DCIDLEN || is_reflector(path)) {
         ph_count(ep->stats, packets_dropped);
-        return NULL;
+        return;
     }
     if (ep->half_open >= ep->config.half_open_max) {
         ph_count(ep->stats, handshakes_refused);
-        return NULL;
+        return;
     }
     if (ep->refusing || ep->alive >= ep->config.max_conns) {
         if (!ep->refusing)
             ph_count(ep->stats, limit_conns);
         send_refusal(ep, path, &hd, NGTCP2_CONNECTION_REFUSED);
-        return NULL;
+        return;
     }
     enum token_verdict verdict = check_token(ep, path, &accept, &odcid);
     if (verdict == TOKEN_INVALID) {
         send_refusal(ep, path, &hd, NGTCP2_INVALID_TOKEN);
-        return NULL;
+        return;
     }
     accept.token_valid = verdict == TOKEN_VALID;
     if (!accept.token_valid &&
         (ep->config.always_retry || ep->half_open >= ep->config.half_open_retry)) {
         send_retry(ep, path, &hd);
-        return NULL;
+        return;
     }
-    return ph_quic_conn_accept(ep, path, &accept);
+    feed_first(ep, path, ecn, data, n, &accept);
 }
 
 /* A stateless reset has a random connection id: it is known by its last 16 bytes (RFC 9000 10.3.1).
@@ -312,19 +327,13 @@ void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *pa
     bool long_header = (data[0] & 0x80) != 0;
     if (conn == NULL && !long_header)
         conn = find_by_token(ep, data, n);
-    if (conn == NULL && !long_header) {
+    if (conn != NULL)
+        ph_quic_conn_feed(conn, path, ecn, data,
+                          long_header ? ph_quic_coalesced_len(data, n, vc.dcid, vc.dcidlen) : n);
+    else if (long_header)
+        accept_initial(ep, path, ecn, data, n);
+    else
         send_reset(ep, path, &vc, n);
-        return;
-    }
-    if (!long_header) {
-        ph_quic_conn_feed(conn, path, ecn, data, n);
-        return;
-    }
-    if (conn == NULL)
-        conn = accept_initial(ep, path, data, n);
-    if (conn == NULL)
-        return;
-    ph_quic_conn_feed(conn, path, ecn, data, ph_quic_coalesced_len(data, n, vc.dcid, vc.dcidlen));
 }
 
 /* --- Life --- */

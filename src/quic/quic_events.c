@@ -26,6 +26,8 @@ void ph_quic_conn_ready(struct ph_quic_conn *conn)
         return;
     conn->ready_pending = false;
     conn->ready = true;
+    if (conn->server)
+        ph_count(conn->ep->stats, conns_accepted);
     conn->ep->sink.on_ready(conn->ep->sink.self, conn);
 }
 

@@ -131,6 +131,7 @@ struct ph_quic_conn {
     bool ready_pending;         /* 1-RTT keys are there, on_ready not yet called */
     bool end_wanted;            /* `end` says how; settle() delivers it */
     bool silent;                /* no close packet */
+    bool retry_wanted;          /* the first packet needs a validated address */
     bool draining;              /* the peer ended it */
     bool stateless_reset;
     struct ph_quic_end end;

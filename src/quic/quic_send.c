@@ -276,7 +276,7 @@ static bool write_burst(struct ph_quic_conn *conn, uint64_t now)
     size_t total = 0;
     bool ok = true;
     w.cap = ngtcp2_conn_get_max_tx_udp_payload_size(conn->qc);
-    while (ok && total <= quantum) {
+    while (ok && (total == 0 || total < quantum)) {
         w.dest = ep->batch + batch.len;
         ngtcp2_ssize n = write_packet(&w);
         if (n < 0) {

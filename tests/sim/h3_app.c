@@ -442,9 +442,8 @@ void h3_world_init(struct h3_world *world, uint64_t seed, const struct sim_link 
 static bool is_up(void *arg)
 {
     const struct h3_world *world = arg;
-    if (world->client != NULL)
-        return world->settings > 0;
-    return world->raw.handshakes > 0;
+    bool both = world->client != NULL && world->server != NULL;
+    return both ? world->settings > 0 : world->raw.handshakes > 0;
 }
 
 void h3_world_start(struct h3_world *world, enum h3_world_kind kind)
@@ -466,15 +465,20 @@ void h3_world_start(struct h3_world *world, enum h3_world_kind kind)
                                        .on_conn_closed = client_conn_closed};
     struct ph_quic_sink quic_sink;
     struct ph_quic_conn *conn = NULL;
-    world->server =
-        ph_h3_new(&world->server_config, &sink, world->has_ext ? &world->ext : NULL, &world->stats);
-    ph_h3_quic_sink(world->server, &quic_sink);
-    world->server_node = sim_node_new(world->sim, &world->server_quic, &quic_sink);
-    attach(world->server_node, world->server);
+    if (kind == H3_RAW_SERVER) {
+        world->server_node = sim_node_new(world->sim, &world->server_quic, &world->raw.sink);
+    } else {
+        world->server = ph_h3_new(&world->server_config, &sink, world->has_ext ? &world->ext : NULL,
+                                  &world->stats);
+        ph_h3_quic_sink(world->server, &quic_sink);
+        world->server_node = sim_node_new(world->sim, &world->server_quic, &quic_sink);
+        attach(world->server_node, world->server);
+    }
     if (kind == H3_RAW) {
         world->client_node = sim_node_new(world->sim, &world->client_quic, &world->raw.sink);
     } else {
-        world->client = ph_h3_new(&world->client_config, NULL, NULL, &world->client_stats);
+        world->client =
+            ph_h3_new(&world->client_config, NULL, world->client_ext, &world->client_stats);
         ph_h3_set_client_sink(world->client, &client);
         ph_h3_quic_sink(world->client, &quic_sink);
         world->client_node = sim_node_new(world->sim, &world->client_quic, &quic_sink);
@@ -541,6 +545,17 @@ struct quic_log *h3_raw_open(struct h3_world *world, bool bidi, const void *data
     if (fin)
         ph_quic_stream_fin(log->stream);
     return log;
+}
+
+void h3_raw_datagram(struct h3_world *world, const void *data, size_t n)
+{
+    struct ph_quic_dgramq q = {0};
+    const uint8_t *p = data;
+    PH_ASSERT(n >= 2);
+    ph_quic_dgramq_init(&q, world->raw.conn, p, 1, 4, 4096);
+    ph_quic_dgramq_push(&q, ph_buf_copy(p + 1, n - 1), PH_NEVER);
+    h3_run(world, 5 * PH_SEC);
+    ph_quic_dgramq_fini(&q);
 }
 
 size_t h3_raw_head(uint8_t *out, size_t cap, const struct ph_field *fields, size_t n)

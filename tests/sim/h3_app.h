@@ -20,7 +20,8 @@
 #include "../../src/http/http.h"
 #include "quic_app.h"
 
-enum h3_world_kind { H3_CLIENT, H3_RAW };
+/* H3_RAW_SERVER: our client against a server that writes any bytes (`raw` is the server then). */
+enum h3_world_kind { H3_CLIENT, H3_RAW, H3_RAW_SERVER };
 
 /* One exchange, as the server's sink saw it, or one response, as the client's did. */
 struct h3_log {
@@ -49,9 +50,10 @@ struct h3_world {
     struct ph_stats stats, client_stats; /* of HTTP/3 */
     struct ph_h3 *server, *client;       /* client NULL for a raw one */
     struct quic_app raw;
-    struct ph_h3_conn *conn; /* client's; NULL once closed */
-    struct ph_h3_ext ext;    /* server's; used when has_ext */
-    bool has_ext, webtransport;
+    struct ph_h3_conn *conn;            /* client's; NULL once closed */
+    struct ph_h3_ext ext;               /* server's; used when has_ext */
+    const struct ph_h3_ext *client_ext; /* the client's, may be NULL */
+    bool has_ext;
     bool hold_client; /* the client consumes nothing */
     struct h3_log *requests[H3_LOGS], *responses[H3_LOGS];
     size_t requests_count, responses_count;
@@ -84,13 +86,15 @@ void h3_run(struct h3_world *world, uint64_t limit);
 /* Raw: opens a stream and writes bytes (and FIN); its log. */
 struct quic_log *h3_raw_open(struct h3_world *world, bool bidi, const void *data, size_t n,
                              bool fin);
+/* One QUIC datagram of at least 2 bytes. */
+void h3_raw_datagram(struct h3_world *world, const void *data, size_t n);
 /* HEADERS frame of these fields, by our encoder. Returns its length. */
 size_t h3_raw_head(uint8_t *out, size_t cap, const struct ph_field *fields, size_t n);
 /* The same for a GET (or another method) of https://localhost/`target`. */
 size_t h3_raw_request(uint8_t *out, size_t cap, const char *method, const char *target);
 /* Status of the first HEADERS frame on a raw stream; 0: none, -1: not readable. */
 int h3_raw_status(const struct quic_log *log);
-/* Error code that the server closed the connection with; 0 while it is open. */
+/* Error code that the other side closed the connection with; 0 while it is open. */
 uint64_t h3_raw_closed(const struct h3_world *world);
 
 #define H3_FIELD(n, v)                                                                             \

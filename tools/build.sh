@@ -11,11 +11,18 @@ wanted=$(
     tools/sources.py 'src/*/*.c' 'tests/unit/*.c' 'tests/sim/*.c' 'tests/fuzz/*.c' 'examples/*.c' \
         'python/ext/*.c' 'python/pronghorn/*'
 )
+configure() {
+    mkdir -p build
+    meson setup "$@" >"$dir.log" 2>&1 || {
+        cat "$dir.log"
+        exit 1
+    }
+}
 if [ ! -f "$dir/build.ninja" ]; then
     rm -rf "$dir"
-    meson setup "$dir" "$@"
+    configure "$dir" "$@"
 elif [ "$wanted" != "$(cat "$dir/.wanted" 2>/dev/null)" ]; then
-    meson setup --reconfigure "$dir" "$@"
+    configure --reconfigure "$dir" "$@"
 fi
 printf '%s\n' "$wanted" >"$dir/.wanted"
 ninja -C "$dir" -j "$JOBS" --quiet

@@ -38,7 +38,8 @@ void ph_quic_dgramq_init(struct ph_quic_dgramq *q, struct ph_quic_conn *conn, co
                                  .prefix_len = (uint8_t)prefix_len,
                                  .max_entries = max_entries,
                                  .max_bytes = max_bytes};
-    memcpy(q->prefix, prefix, prefix_len);
+    if (prefix_len > 0)
+        memcpy(q->prefix, prefix, prefix_len);
     q->ring = ph_alloc(max_entries * sizeof(struct ph_quic_dgram));
     ph_list_append(&conn->dgramqs, &q->link);
 }
@@ -62,9 +63,14 @@ void ph_quic_dgramq_push(struct ph_quic_dgramq *q, struct ph_buf *buf, uint64_t 
         return;
     }
     struct ph_stats *stats = q->conn->ep->stats;
-    if (n > q->max_bytes) {
+    /* ngtcp2 before 1.12 cannot write a DATAGRAM frame without a byte in it. */
+    bool empty = n + q->prefix_len == 0;
+    if (n > q->max_bytes || empty) {
         ph_buf_unref(buf);
-        ph_count(stats, datagrams_out_toobig);
+        if (empty)
+            ph_count(stats, datagrams_out_dropped);
+        else
+            ph_count(stats, datagrams_out_toobig);
         report_left(q, 1);
         return;
     }

@@ -246,24 +246,39 @@ static bool is_reflector(const struct ph_path *path)
     return false;
 }
 
+/* Hands on the packets that carry the datagram's first id. Others are wiped, not cut off: the size
+ * of a datagram with an Initial packet counts (RFC 9000 14.1). */
+static void feed_coalesced(struct ph_quic_conn *conn, const struct ph_path *path, uint8_t ecn,
+                           const uint8_t *data, size_t n, const ngtcp2_version_cid *vc)
+{
+    size_t len = ph_quic_coalesced_len(data, n, vc->dcid, vc->dcidlen);
+    if (len < n && n <= PH_QUIC_MAX_BATCH_BYTES) {
+        uint8_t *scratch = conn->ep->batch; /* free outside of flush */
+        memcpy(scratch, data, len);
+        memset(scratch + len, 0, n - len);
+        data = scratch;
+    }
+    ph_quic_conn_feed(conn, path, ecn, data, n);
+}
+
 /* Hands the first datagram to its new connection. A ClientHello whose beginning is not in it would
  * have to be buffered for an address that nobody has validated: the library then asks for Retry. */
 static void feed_first(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
-                       const uint8_t *data, size_t n, const struct ph_quic_accept *accept)
+                       const uint8_t *data, size_t n, const ngtcp2_version_cid *vc,
+                       const struct ph_quic_accept *accept)
 {
     const ngtcp2_pkt_hd *hd = accept->hd;
     struct ph_quic_conn *conn = ph_quic_conn_accept(ep, path, accept);
     if (conn == NULL)
         return;
-    ph_quic_conn_feed(conn, path, ecn, data,
-                      ph_quic_coalesced_len(data, n, hd->dcid.data, hd->dcid.datalen));
+    feed_coalesced(conn, path, ecn, data, n, vc);
     if (conn->retry_wanted)
         send_retry(ep, path, hd);
 }
 
 /* Decides about the first packet of a connection. */
 static void accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
-                           const uint8_t *data, size_t n)
+                           const uint8_t *data, size_t n, const ngtcp2_version_cid *vc)
 {
     ngtcp2_pkt_hd hd;
     ngtcp2_cid odcid;
@@ -294,7 +309,7 @@ static void accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *pa
         send_retry(ep, path, &hd);
         return;
     }
-    feed_first(ep, path, ecn, data, n, &accept);
+    feed_first(ep, path, ecn, data, n, vc, &accept);
 }
 
 /* A stateless reset has a random connection id: it is known by its last 16 bytes (RFC 9000 10.3.1).
@@ -327,11 +342,12 @@ void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *pa
     bool long_header = (data[0] & 0x80) != 0;
     if (conn == NULL && !long_header)
         conn = find_by_token(ep, data, n);
-    if (conn != NULL)
-        ph_quic_conn_feed(conn, path, ecn, data,
-                          long_header ? ph_quic_coalesced_len(data, n, vc.dcid, vc.dcidlen) : n);
+    if (conn != NULL && long_header)
+        feed_coalesced(conn, path, ecn, data, n, &vc);
+    else if (conn != NULL)
+        ph_quic_conn_feed(conn, path, ecn, data, n);
     else if (long_header)
-        accept_initial(ep, path, ecn, data, n);
+        accept_initial(ep, path, ecn, data, n, &vc);
     else
         send_reset(ep, path, &vc, n);
 }

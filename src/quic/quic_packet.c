@@ -63,6 +63,8 @@ size_t ph_quic_coalesced_len(const uint8_t *data, size_t n, const uint8_t *dcid,
     size_t at = 0;
     while (at < n) {
         const uint8_t *p = data + at;
+        if (p[0] == 0 && at > 0)
+            return n; /* zeros that fill the datagram up, as some clients do */
         if (!has_dcid(p, n - at, dcid, dcid_len))
             return at;
         if ((p[0] & LONG_FORM) == 0)

@@ -194,12 +194,17 @@ static ngtcp2_ssize write_datagrams(struct writer *w)
     struct ph_quic_dgramq *q;
     while ((q = ph_quic_dgramq_first(conn, w->max_datagram, w->now)) != NULL) {
         struct ph_buf *buf = q->ring[q->head].buf;
-        ngtcp2_vec vec[2] = {{.base = q->prefix, .len = q->prefix_len},
-                             {.base = buf->data, .len = buf->len}};
+        ngtcp2_vec vec[2];
+        size_t count = 0;
         int accepted = 0;
+        /* Empty parts are left out: ngtcp2 1.11 asserts that there are none. */
+        if (q->prefix_len > 0)
+            vec[count++] = (ngtcp2_vec){.base = q->prefix, .len = q->prefix_len};
+        if (buf->len > 0)
+            vec[count++] = (ngtcp2_vec){.base = buf->data, .len = buf->len};
         ngtcp2_ssize rv = ngtcp2_conn_writev_datagram(
             conn->qc, &w->ps.path, &w->pi, w->dest, w->cap, &accepted,
-            NGTCP2_WRITE_DATAGRAM_FLAG_MORE, conn->next_dgram_id, vec, 2, w->now);
+            NGTCP2_WRITE_DATAGRAM_FLAG_MORE, conn->next_dgram_id, vec, count, w->now);
         if (accepted) {
             conn->next_dgram_id++;
             ph_quic_dgramq_sent(q);

@@ -609,6 +609,28 @@ TEST(sim_quic_datagrams, queues_take_turns_and_outlive_the_connection)
     quic_pair_fini(&pair);
 }
 
+TEST(sim_quic_datagrams, empty_payloads_arrive)
+{
+    struct quic_pair pair;
+    struct ph_quic_dgramq q, bare;
+    quic_pair_init(&pair, 37, &quic_clean_link);
+    CHECK(quic_pair_connect(&pair));
+    queue_init(&q, pair.client.conn, 9, 10, 1000);
+    ph_quic_dgramq_push(&q, ph_buf_new(0), PH_NEVER);
+    sim_run_for(pair.sim, 100 * PH_MSEC);
+    CHECK_INT(pair.server.datagrams_count, ==, 1);
+    CHECK_INT(pair.server.datagram_bytes, ==, 1);
+    ph_quic_dgramq_fini(&q);
+    ph_quic_dgramq_init(&bare, pair.client.conn, NULL, 0, 10, 1000);
+    push(&bare, 5, 10, PH_NEVER);
+    ph_quic_dgramq_push(&bare, ph_buf_new(0), PH_NEVER); /* not a byte at all: cannot be sent */
+    sim_run_for(pair.sim, 100 * PH_MSEC);
+    CHECK_INT(pair.server.datagrams_count, ==, 2);
+    CHECK_INT(pair.client_node->stats.datagrams_out_dropped, ==, 1);
+    ph_quic_dgramq_fini(&bare);
+    quic_pair_fini(&pair);
+}
+
 TEST(sim_quic_datagrams, a_peer_that_takes_none_gets_none)
 {
     struct quic_pair pair;

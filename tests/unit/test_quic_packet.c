@@ -66,6 +66,13 @@ TEST(quic_packet, what_follows_another_id_is_cut_off)
     CHECK_INT(coalesced(data, first + 4, "01234567"), ==, first - data);
 }
 
+TEST(quic_packet, zeros_behind_the_last_packet_are_padding)
+{
+    uint8_t data[1200] = {0};
+    long_packet(data, 0xc0, 1, "01234567", 500);
+    CHECK_INT(coalesced(data, data + sizeof(data), "01234567"), ==, 1200);
+}
+
 TEST(quic_packet, a_length_that_lies_takes_the_rest_and_no_more)
 {
     uint8_t data[600];

@@ -2,13 +2,14 @@
 
 Frameworks refuse scope types that they do not know, so a small function in front of them decides.
 
-    python examples/dispatcher.py            # with a certificate: certs/cert.pem, certs/key.pem
+    CERTFILE=cert.pem KEYFILE=key.pem python examples/dispatcher.py
     pronghorn --dev --app-dir examples dispatcher:app      # with one made for localhost
 
 The page at /page opens a session and shows what comes back.
 """
 
 import asyncio
+import os
 from pathlib import Path
 
 from pronghorn import Config, dev_certificate_sha256, quic_port, serve
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     config = Config()
     config.bind = ["localhost:8000"]
     config.quic_bind = ["localhost:4433"]
-    config.certfile = "certs/cert.pem"
-    config.keyfile = "certs/key.pem"
+    config.certfile = os.environ.get("CERTFILE", "certs/cert.pem")
+    config.keyfile = os.environ.get("KEYFILE", "certs/key.pem")
     config.alpn_protocols = ["h3", "h2", "http/1.1"]
     asyncio.run(serve(app, config))

@@ -361,6 +361,8 @@ static int add_field(Fields *fields, PyObject *name_part, PyObject *value_part,
         goto out;
     }
     bool ours = is_connection_specific(name, name_len);
+    if (rule == FIELDS_HTTP && name_is(name, name_len, "connection"))
+        ours = false; /* "close" means something to HTTP/1.1; the core drops the rest */
     if (rule == FIELDS_SESSION && (ours || name_is(name, name_len, "wt-protocol"))) {
         bad_field("name, which the server sets", name_part);
         goto out;

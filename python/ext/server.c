@@ -167,23 +167,23 @@ static int clear_refs(Server *server)
     return 0;
 }
 
+/* The I/O thread first: in a forked child the descriptor is made by it. */
 static int start_core(Server *server)
 {
+    int rc = ph_server_start(server->core);
+    if (rc != PH_OK) {
+        PyErr_SetString(PyExc_OSError, ph_strerror(rc));
+        return -1;
+    }
+    server->started = true;
+    server->thread = PyThread_get_thread_ident();
     PyObject *none = PyObject_CallMethod(server->loop, "add_reader", "iO",
                                          ph_server_fd(server->core), server->pump_method);
     if (none == NULL)
         return -1;
     Py_DECREF(none);
     server->reading = true;
-    server->thread = PyThread_get_thread_ident();
-    int rc = ph_server_start(server->core);
-    if (rc == PH_OK) {
-        server->started = true;
-        return 0;
-    }
-    server_stop_reading(server);
-    PyErr_SetString(PyExc_OSError, ph_strerror(rc));
-    return -1;
+    return 0;
 }
 
 static PyObject *server_start(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -214,6 +214,8 @@ static PyObject *server_start(PyObject *self, PyObject *args, PyObject *kwargs)
         start_core(server) == 0)
         Py_RETURN_NONE;
     PyObject *exc = exception_take();
+    if (server->started)
+        server_close(server);
     clear_refs(server);
     exception_give(exc);
     return NULL;

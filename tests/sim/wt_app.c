@@ -265,6 +265,8 @@ static void on_request(void *self, struct ph_exchange *ex)
 {
     struct wt_app *app = self;
     app->exchanges++;
+    if (app->answer == WT_ANSWER_LATER && app->reject_status == 0)
+        return; /* not refused by us: an ordinary request that waits */
     int status = app->reject_status != 0 ? app->reject_status : 200;
     struct ph_buf *buf = ph_buf_copy("no", 2);
     ph_exchange_respond(ex, status, NULL, 0, false);

@@ -590,6 +590,8 @@ int ph_chan_close(ph_chan *session, uint32_t code, const char *reason, size_t re
     int rc = check_session(session);
     if (rc < 0 || session->app.closing)
         return rc == PH_E_CLOSED ? 0 : rc;
+    if (!ph_utf8_is_valid((const uint8_t *)reason, reason_len))
+        return PH_E_INVAL;
     session->app.closing = true;
     struct ph_msg msg = {.kind = PH_DOWN_CLOSE, .chan = session, .a = code};
     if (reason_len > 0)

@@ -209,8 +209,8 @@ void ph_h3_request_arm_body(struct ph_h3_request *req);
 extern const struct ph_exchange_ops ph_h3_exchange_ops;
 int ph_h3_reply_head(struct ph_h3_request *req, int status, const struct ph_field *fields, size_t n,
                      bool fin);
-/* Writes HEADERS with exactly these fields. */
-void ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fields, size_t n);
+/* Writes HEADERS with exactly these fields; the frame's length. */
+size_t ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fields, size_t n);
 void ph_h3_reply_fin(struct ph_h3_request *req);
 /* An answer by h3 itself, with no body; the rest of the request is refused. */
 void ph_h3_reply_error(struct ph_h3_request *req, int status);

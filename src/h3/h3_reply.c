@@ -13,6 +13,9 @@
 /* Fields of a response up to this many are put together on the stack. */
 enum { FIELDS_INLINE = 32 };
 
+/* Heads up to this many bytes outlive a reset: what quic keeps for it is bounded. */
+enum { RELIABLE_HEAD = 64 };
+
 static bool can_send(const struct ph_h3_request *req)
 {
     return !req->ended && !req->out_done && req->stream.quic != NULL && !req->stream.conn->failed;
@@ -81,11 +84,13 @@ void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
 
 /* --- Frames --- */
 
-void ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fields, size_t n)
+size_t ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fields, size_t n)
 {
     struct ph_buf *buf = ph_qpack_encode(req->stream.conn->qpack, req->id, fields, n);
-    add_run(req, ph_buf_len(buf), 0);
+    size_t len = ph_buf_len(buf);
+    add_run(req, len, 0);
     ph_quic_stream_write(req->stream.quic, ph_slice_of(buf));
+    return len;
 }
 
 void ph_h3_reply_fin(struct ph_h3_request *req)
@@ -112,10 +117,14 @@ int ph_h3_reply_head(struct ph_h3_request *req, int status, const struct ph_fiel
     all[0] = (struct ph_field){.name = ":status", .name_len = 7, .value = text, .value_len = 3};
     if (n > 0)
         memcpy(all + 1, fields, n * sizeof(*all));
-    ph_h3_reply_section(req, all, n + 1);
+    bool is_first = req->runs_count == 0;
+    size_t len = ph_h3_reply_section(req, all, n + 1);
     if (all != few)
         ph_free(all);
     req->out_head = status >= 200;
+    /* A session that is accepted and reset at once: the client should still see the answer. */
+    if (req->owner == PH_H3_OWNER_EXT && is_first && len <= RELIABLE_HEAD)
+        ph_quic_stream_set_reliable(req->stream.quic, len);
     if (fin)
         ph_h3_reply_fin(req);
     return 0;

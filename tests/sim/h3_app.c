@@ -252,6 +252,8 @@ static bool ext_connect(void *self, struct ph_h3_conn *conn, struct ph_h3_reques
     world->connect = request;
     ph_h3_request_set_user(request, world);
     ph_h3_request_respond(request, 200, NULL, 0, false);
+    if (world->reset_connect)
+        ph_h3_request_reset(request, PH_H3_INTERNAL_ERROR);
     return true;
 }
 

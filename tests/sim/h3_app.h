@@ -65,7 +65,7 @@ struct h3_world {
     uint8_t connect_data[256], claim_data[256];
     size_t connect_len, claim_len;
     uint64_t connect_code, datagram_stream, claim_type;
-    bool connect_by_reset, refuse_connect, refuse_stream, claim_fin, claim_reset;
+    bool connect_by_reset, refuse_connect, reset_connect, refuse_stream, claim_fin, claim_reset;
 };
 
 void h3_world_init(struct h3_world *world, uint64_t seed, const struct sim_link *link);

@@ -494,6 +494,56 @@ TEST(sim_h3, C13_finished_streams_leave_nothing)
     h3_world_fini(&world);
 }
 
+TEST(sim_h3, many_fields_arrive)
+{
+    struct h3_world world;
+    static const struct ph_field one = H3_FIELD("x-a", "1");
+    struct ph_field many[90];
+    for (size_t i = 0; i < PH_COUNT_OF(many); i++)
+        many[i] = one;
+    h3_world_init(&world, 24, &quic_clean_link);
+    h3_world_start(&world, H3_CLIENT);
+    struct h3_log *log = h3_send(&world, "GET", "/wait", NULL, 0, true);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(ph_exchange_respond(world.requests[0]->ex, 200, many, PH_COUNT_OF(many), true), ==,
+              0);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(log->status, ==, 200);
+    check_clean(&world);
+    h3_world_fini(&world);
+}
+
+/* Which of two large answers, asked for in this order, is complete first. */
+static size_t first_of_two(const char *one, const char *two)
+{
+    struct sim_link slow = {.delay = 10 * PH_MSEC, .rate = 1000000};
+    struct ph_field fields[] = {{"priority", one, 8, strlen(one)},
+                                {"priority", two, 8, strlen(two)}};
+    struct h3_world world;
+    h3_world_init(&world, 25, &slow);
+    h3_world_start(&world, H3_CLIENT);
+    struct h3_log *logs[2];
+    for (size_t i = 0; i < 2; i++)
+        logs[i] =
+            h3_send(&world, "GET", "/bytes/200000", &fields[i], fields[i].value_len > 0, true);
+    while (logs[0]->ends == 0 && logs[1]->ends == 0)
+        sim_run_for(world.sim, PH_MSEC);
+    size_t first = logs[0]->ends > 0 ? 0 : 1;
+    size_t other = logs[1 - first]->body_len;
+    h3_run(&world, 20 * PH_SEC);
+    CHECK(h3_log_is_pattern(logs[0], 200000) && h3_log_is_pattern(logs[1], 200000));
+    CHECK_INT(other, <, 100000); /* not by a hair: the more urgent one went alone */
+    h3_world_fini(&world);
+    return first;
+}
+
+TEST(sim_h3, urgent_answers_go_first)
+{
+    CHECK_INT(first_of_two("u=6", "u=1"), ==, 1);
+    CHECK_INT(first_of_two("u=1", "u=6"), ==, 0);
+    CHECK_INT(first_of_two("u=5, i", ""), ==, 1); /* the default is 3 */
+}
+
 TEST(sim_h3, same_seed_same_trace)
 {
     uint64_t trace[2] = {0};

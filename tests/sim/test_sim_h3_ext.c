@@ -275,7 +275,214 @@ TEST(h3_wire, W65_requests_after_goaway_are_rejected)
     h3_world_fini(&world);
 }
 
+/* PRIORITY_UPDATE before the request beats its header; after it, too. */
+TEST(h3_wire, priority_update_reorders_answers)
+{
+    for (int early = 0; early < 2; early++) {
+        struct sim_link slow = {.delay = 10 * PH_MSEC, .rate = 1000000};
+        struct h3_world world;
+        uint8_t data[400];
+        h3_world_init(&world, 102, &slow);
+        h3_world_start(&world, H3_RAW);
+        struct quic_log *control =
+            h3_raw_open(&world, false, H3_WIRE_BYTES(H3_WIRE_CONTROL), false);
+        size_t len = h3_raw_request(data, sizeof(data), "GET", "/bytes/200000");
+        struct quic_log *one = NULL, *two = NULL;
+        if (early == 0) {
+            one = h3_raw_open(&world, true, data, len, true);
+            two = h3_raw_open(&world, true, data, len, true);
+            sim_run_for(world.sim, 50 * PH_MSEC);
+        }
+        /* Stream 0: twice, the second counts; stream 4: most urgent. */
+        ph_quic_stream_write_copy(control->stream, H3_WIRE_BYTES("\x80\x0f\x07\x00\x04\x00u=0"
+                                                                 "\x80\x0f\x07\x00\x04\x00u=6"
+                                                                 "\x80\x0f\x07\x00\x04\x04u=0"));
+        if (early == 1) {
+            sim_run_for(world.sim, 50 * PH_MSEC);
+            one = h3_raw_open(&world, true, data, len, true);
+            two = h3_raw_open(&world, true, data, len, true);
+        }
+        while (!one->fin && !two->fin)
+            sim_run_for(world.sim, PH_MSEC);
+        CHECK(two->fin);
+        CHECK_INT(one->rx_len, <, 150000);
+        h3_world_fini(&world);
+    }
+}
+
+/* Accepted and reset in one turn: the 200 arrives before the reset. */
+TEST(h3_wire, answer_of_a_session_outlives_its_reset)
+{
+    static const struct ph_field fields[] = {H3_WIRE_CONNECT("webtransport")};
+    struct h3_world world;
+    uint8_t data[400];
+    h3_wire_up(&world, true);
+    world.reset_connect = true;
+    h3_raw_open(&world, false, H3_WIRE_BYTES(H3_WIRE_CONTROL), false);
+    struct quic_log *log = h3_raw_open(
+        &world, true, data, h3_raw_head(data, sizeof(data), fields, PH_COUNT_OF(fields)), false);
+    h3_run(&world, 5 * PH_SEC);
+    CHECK_INT(h3_raw_status(log), ==, 200);
+    CHECK(log->reset && log->stopped);
+    CHECK_INT(log->reset_code, ==, PH_H3_INTERNAL_ERROR);
+    CHECK_INT(world.connect_closes, ==, 1);
+    h3_world_fini(&world);
+}
+
+/* --- CONNECT by our client --- */
+
+struct connect_log {
+    unsigned responses, ends, stops, closes;
+    int status;
+    uint64_t code;
+    bool by_reset;
+};
+
+static void connect_response(void *self, struct ph_h3_request *request, const struct ph_head *head)
+{
+    struct connect_log *log = self;
+    PH_ASSERT(ph_h3_request_head(request) == head);
+    log->responses++;
+    log->status = head->status;
+}
+
+static void connect_data(void *self, struct ph_h3_request *request, const uint8_t *data, size_t n)
+{
+    (void)self;
+    (void)data;
+    ph_h3_request_consume(request, n);
+}
+
+static void connect_end(void *self, struct ph_h3_request *request)
+{
+    struct connect_log *log = self;
+    PH_ASSERT(ph_h3_conn_request(ph_h3_request_conn(request), ph_h3_request_id(request)) ==
+              request);
+    log->ends++;
+}
+
+static void connect_stop(void *self, struct ph_h3_request *request, uint64_t code)
+{
+    struct connect_log *log = self;
+    (void)request;
+    (void)code;
+    log->stops++;
+}
+
+static void connect_closed(void *self, struct ph_h3_request *request, uint64_t code, bool by_reset)
+{
+    struct connect_log *log = self;
+    (void)request;
+    log->closes++;
+    log->code = code;
+    log->by_reset = by_reset;
+}
+
+/* Connects with this token; the request, NULL when it ended. */
+static struct ph_h3_request *client_connect(struct h3_world *world, struct connect_log *log,
+                                            struct ph_h3_ext *ext, const char *protocol)
+{
+    struct ph_field fields[] = {H3_WIRE_CONNECT("")};
+    struct ph_h3_request *request = NULL;
+    fields[4].value = protocol;
+    fields[4].value_len = strlen(protocol);
+    *log = (struct connect_log){0};
+    *ext = (struct ph_h3_ext){.self = log,
+                              .on_response = connect_response,
+                              .on_request_data = connect_data,
+                              .on_request_end = connect_end,
+                              .on_request_stop = connect_stop,
+                              .on_request_closed = connect_closed};
+    h3_world_init(world, 103, &quic_clean_link);
+    h3_world_use_ext(world);
+    world->client_ext = ext;
+    h3_world_start(world, H3_CLIENT);
+    CHECK_INT(ph_h3_connect(world->conn, &request, fields, PH_COUNT_OF(fields)), ==, 0);
+    h3_run(world, 5 * PH_SEC);
+    CHECK_INT(log->responses, ==, 1);
+    return log->closes == 0 ? request : NULL;
+}
+
+TEST(h3_wire, client_connects_and_both_sides_finish)
+{
+    struct h3_world world;
+    struct connect_log log;
+    struct ph_h3_ext ext;
+    struct ph_h3_request *request = client_connect(&world, &log, &ext, "webtransport");
+    CHECK_INT(log.status, ==, 200);
+    CHECK_INT(ph_h3_request_data(request, (const uint8_t *)"abc", 3, true), ==, 0);
+    CHECK_INT(ph_h3_request_data(request, (const uint8_t *)"d", 1, false), ==, PH_E_STATE);
+    h3_run(&world, 5 * PH_SEC);
+    CHECK_INT(world.connect_len, ==, 3);
+    CHECK_INT(log.ends, ==, 1);
+    CHECK_INT(log.closes, ==, 1);
+    CHECK_INT(log.code, ==, PH_H3_NO_ERROR);
+    CHECK_INT(world.connect_closes, ==, 1);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, client_sees_a_refusal_and_a_reset)
+{
+    struct h3_world world;
+    struct connect_log log;
+    struct ph_h3_ext ext;
+    struct ph_h3_request *request = client_connect(&world, &log, &ext, "other");
+    CHECK_INT(log.status, ==, 501);
+    CHECK_INT(log.ends, ==, 1);
+    CHECK_INT(log.stops, ==, 1); /* H3_NO_ERROR: the rest is not wanted */
+    if (request != NULL)
+        ph_h3_request_reset(request, PH_H3_REQUEST_CANCELLED);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(log.closes, ==, 1);
+    h3_world_fini(&world);
+    request = client_connect(&world, &log, &ext, "webtransport");
+    ph_h3_request_stop(request, PH_H3_REQUEST_CANCELLED);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(world.connect_stops, ==, 1);
+    CHECK_INT(world.connect_closes, ==, 1); /* it answers with a reset of both directions */
+    CHECK_INT(log.closes, ==, 1);
+    h3_world_fini(&world);
+}
+
 /* --- Our client against a raw server --- */
+
+TEST(h3_wire, client_gives_up_requests_beyond_goaway)
+{
+    struct h3_world world;
+    h3_world_init(&world, 202, &quic_clean_link);
+    h3_world_start(&world, H3_RAW_SERVER);
+    struct quic_log *control = h3_raw_open(&world, false, H3_WIRE_BYTES(H3_WIRE_CONTROL), false);
+    h3_run(&world, 2 * PH_SEC);
+    struct h3_log *kept = h3_send(&world, "GET", "/", NULL, 0, true);
+    struct h3_log *beyond = h3_send(&world, "GET", "/", NULL, 0, true);
+    h3_run(&world, 2 * PH_SEC);
+    ph_quic_stream_write_copy(control->stream, "\x07\x01\x04", 3);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(kept->closes, ==, 0);
+    CHECK_INT(beyond->closes, ==, 1);
+    CHECK_INT(beyond->code, ==, PH_H3_REQUEST_REJECTED);
+    CHECK_INT(h3_send(&world, "GET", "/", NULL, 0, true)->code, ==, PH_H3_REQUEST_REJECTED);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, control_stream_waits_for_the_peers_permission)
+{
+    struct h3_world world;
+    h3_world_init(&world, 203, &quic_clean_link);
+    world.client_quic.max_streams_uni = 0;
+    h3_world_start(&world, H3_RAW);
+    uint8_t data[400];
+    struct quic_log *log =
+        h3_raw_open(&world, true, data, h3_raw_request(data, sizeof(data), "GET", "/"), true);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK_INT(h3_raw_status(log), ==, 200);
+    CHECK(quic_app_log(&world.raw, 3) == NULL);
+    ph_quic_conn_extend_streams(world.raw.conn, false, 3);
+    h3_run(&world, 2 * PH_SEC);
+    CHECK(quic_app_log(&world.raw, 3) != NULL);
+    CHECK_INT(quic_app_log(&world.raw, 3)->rx[1], ==, PH_H3_SETTINGS);
+    h3_world_fini(&world);
+}
 
 static void client_refuses(bool bidi, const void *data, size_t n, uint64_t code)
 {

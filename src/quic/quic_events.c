@@ -115,8 +115,8 @@ static int on_stream_reset(ngtcp2_conn *qc, int64_t id, uint64_t final_size, uin
     struct ph_quic_stream *stream = stream_user_data;
     (void)qc;
     (void)id;
-    if (stream == NULL || stream->peer_reset)
-        return 0;
+    if (stream == NULL || stream->peer_reset || stream->rx_fin)
+        return 0; /* RFC 9000 3.2: when everything was delivered, a reset changes nothing */
     stream->peer_reset = true;
     ph_quic_stream_give_back(stream);
     ph_quic_stream_record(stream);

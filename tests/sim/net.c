@@ -211,8 +211,7 @@ static void node_start(struct sim_node *node, const struct ph_quic_config *confi
     PH_ASSERT(rc == PH_OK);
 }
 
-struct sim_node *sim_node_new(struct sim *sim, const struct ph_quic_config *config,
-                              const struct ph_quic_sink *sink)
+static struct sim_node *node_add(struct sim *sim)
 {
     PH_ASSERT(sim->nodes_count < SIM_NODES);
     struct sim_node *node = sim->nodes[sim->nodes_count++];
@@ -220,8 +219,30 @@ struct sim_node *sim_node_new(struct sim *sim, const struct ph_quic_config *conf
     snprintf(host, sizeof(host), "10.0.0.%u", node->index + 1);
     PH_ASSERT(ph_addr_parse(&node->addr, host, 4433) == PH_OK);
     node->public = node->addr;
+    return node;
+}
+
+struct sim_node *sim_node_new(struct sim *sim, const struct ph_quic_config *config,
+                              const struct ph_quic_sink *sink)
+{
+    struct sim_node *node = node_add(sim);
     node_start(node, config, sink);
     return node;
+}
+
+struct sim_node *sim_node_raw(struct sim *sim, void *raw,
+                              void (*feed)(void *raw, const struct ph_path *path,
+                                           const uint8_t *data, size_t n))
+{
+    struct sim_node *node = node_add(sim);
+    node->raw = raw;
+    node->raw_feed = feed;
+    return node;
+}
+
+void sim_node_send(struct sim_node *node, const struct ph_addr *to, const uint8_t *data, size_t n)
+{
+    send_one(node, to, 0, data, n);
 }
 
 void sim_node_kill(struct sim_node *node)
@@ -248,12 +269,16 @@ static void deliver(struct sim *sim, const struct sim_packet *packet)
 {
     for (unsigned i = 0; i < sim->nodes_count; i++) {
         struct sim_node *node = sim->nodes[i];
-        if (node->ep == NULL || !ph_addr_equal(&node->public, &packet->to))
+        if ((node->ep == NULL && node->raw_feed == NULL) ||
+            !ph_addr_equal(&node->public, &packet->to))
             continue;
         struct ph_path path = {.local = node->addr, .remote = packet->from, .sock = node};
         node->bytes_in += packet->n;
         node->packets_in++;
-        ph_quic_endpoint_feed(node->ep, &path, packet->ecn, packet->data, packet->n, sim->now);
+        if (node->ep != NULL)
+            ph_quic_endpoint_feed(node->ep, &path, packet->ecn, packet->data, packet->n, sim->now);
+        else
+            node->raw_feed(node->raw, &path, packet->data, packet->n);
         return;
     }
 }
@@ -289,9 +314,8 @@ static uint64_t next_time(const struct sim *sim)
     uint64_t at = sim->heap_count > 0 ? sim->heap[0]->at : PH_NEVER;
     for (unsigned i = 0; i < sim->nodes_count; i++) {
         const struct sim_node *node = sim->nodes[i];
-        if (node->ep == NULL)
-            continue;
-        at = PH_MIN(at, ph_quic_endpoint_next(node->ep));
+        if (node->ep != NULL)
+            at = PH_MIN(at, ph_quic_endpoint_next(node->ep));
         if (node->upper_next != NULL)
             at = PH_MIN(at, node->upper_next(node->upper));
     }
@@ -311,9 +335,8 @@ bool sim_step(struct sim *sim, uint64_t until)
     }
     for (unsigned i = 0; i < sim->nodes_count; i++) {
         struct sim_node *node = sim->nodes[i];
-        if (node->ep == NULL)
-            continue;
-        ph_quic_endpoint_expire(node->ep, sim->now);
+        if (node->ep != NULL)
+            ph_quic_endpoint_expire(node->ep, sim->now);
         if (node->upper_expire != NULL)
             node->upper_expire(node->upper, sim->now);
     }

@@ -50,7 +50,9 @@ typedef void (*sim_tap_fn)(void *self, struct sim_node *from, const uint8_t *dat
 struct sim_node {
     struct sim *sim;
     unsigned index;
-    struct ph_quic_endpoint *ep; /* NULL after sim_node_kill() */
+    struct ph_quic_endpoint *ep; /* NULL after sim_node_kill() and for raw nodes */
+    void *raw;                   /* what arrives at a raw node goes to raw_feed */
+    void (*raw_feed)(void *raw, const struct ph_path *path, const uint8_t *data, size_t n);
     struct ph_stats stats;
     struct ph_addr addr;   /* as the node knows itself */
     struct ph_addr public; /* as the others see it: sim_rebind() changes it */
@@ -90,6 +92,12 @@ void sim_free(struct sim *sim); /* endpoints included */
 /* Server: 10.0.0.(index + 1):4433 and so on. `config->rand` is replaced by the node's generator. */
 struct sim_node *sim_node_new(struct sim *sim, const struct ph_quic_config *config,
                               const struct ph_quic_sink *sink);
+/* A node that is no endpoint: it gets payloads, and sends with sim_node_send(). Its timers are the
+ * `upper` ones. */
+struct sim_node *sim_node_raw(struct sim *sim, void *raw,
+                              void (*feed)(void *raw, const struct ph_path *path,
+                                           const uint8_t *data, size_t n));
+void sim_node_send(struct sim_node *node, const struct ph_addr *to, const uint8_t *data, size_t n);
 /* The process dies: its state is lost, nothing is said. sim_node_revive() starts a new endpoint at
  * the same address. */
 void sim_node_kill(struct sim_node *node);

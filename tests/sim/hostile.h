@@ -1,0 +1,28 @@
+/*
+ * hostile.h - a QUIC client that keeps the keys right and the frames wrong.
+ *
+ * It is an ngtcp2 connection of its own on a raw node. Just before a packet is encrypted its
+ * plaintext is replaced, so any sequence of frames can be sent under valid keys. One at a time.
+ */
+#ifndef PH_SIM_HOSTILE_H
+#define PH_SIM_HOSTILE_H
+
+#include "net.h"
+
+struct hostile;
+
+/* Begins a handshake. `split`: the first ClientHello is sent without its beginning. */
+struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_tls_cred *cred,
+                            bool split);
+void hostile_free(struct hostile *hostile);
+bool hostile_is_ready(const struct hostile *hostile); /* handshake confirmed */
+/* Tells its own library that bidirectional streams 0, 4, ... are open, so that it bears answers. */
+void hostile_open(struct hostile *hostile, unsigned n);
+/* Sends one packet with exactly these frames (and PADDING) and lets 100 ms pass. */
+void hostile_send(struct hostile *hostile, const void *frames, size_t n);
+/* The same without waiting afterwards. */
+void hostile_send_now(struct hostile *hostile, const void *frames, size_t n);
+/* The server closed the connection: its code, and whether it is an application's. */
+bool hostile_is_closed(const struct hostile *hostile, uint64_t *code, bool *app);
+
+#endif

@@ -284,7 +284,7 @@ static void on_payload(struct ph_h1_conn *conn, const uint8_t *data, size_t n)
         if (ex != NULL) {
             ex->base.in = PH_EX_BODY;
             ex->base.in_bytes += n;
-        } else if (conn->discard_left == 0) {
+        } else if (conn->discard_left == 0 && conn->reading == PH_H1_BODY_CHUNKED) {
             conn_close(conn);
         }
         return;

@@ -141,7 +141,7 @@ static int parse_version(struct ph_h1_parser *parser, const char *p, size_t n)
         p[7] < '0' || p[7] > '9')
         return ph_h1_fault_set(&parser->fault, 400, "the request line is malformed");
     if (p[5] != '1' || p[7] > '1')
-        return ph_h1_fault_set(&parser->fault, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+        return ph_h1_fault_set(&parser->fault, 505, "this version of HTTP is not spoken here");
     parser->head.version = 10 + (p[7] - '0');
     return 0;
 }

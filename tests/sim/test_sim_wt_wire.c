@@ -1044,14 +1044,8 @@ TEST(wt_wire, row_65_goaway_from_the_client_drains_the_session)
 {
     struct wt_raw raw;
     wt_raw_init(&raw, false);
-    raw.no_control = true;
-    CHECK(wt_raw_start(&raw));
-    wt_raw_control(&raw);
-    struct quic_log *control = raw.raw.logs[raw.raw.logs_count - 1];
-    struct quic_log *connect = wt_raw_connect(&raw, "/");
-    wt_raw_run(&raw);
-    CHECK_INT(wt_raw_status(&raw, connect), ==, 200);
-    wt_raw_write(control, "\x07\x01\x00", 3);
+    struct quic_log *connect = wt_raw_session(&raw);
+    wt_raw_write(raw.control, "\x07\x01\x00", 3);
     wt_raw_run(&raw);
     CHECK_INT(session(&raw)->drains_peer, ==, 1);
     struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);

@@ -432,18 +432,24 @@ bool wt_run(struct wt_pair *pair, bool (*condition)(void *arg), void *arg)
     return sim_run_until(pair->sim, condition, arg, 30 * PH_SEC);
 }
 
+struct wt_slog *wt_app_connect(struct wt_app *app, struct ph_quic_conn *quic, const char *path,
+                               const struct ph_field *fields, size_t n, const char *const *offered,
+                               size_t offered_len)
+{
+    struct ph_wt_session *session = ph_wt_connect(app->wt, ph_h3_conn_of(quic), "localhost:4433",
+                                                  path, fields, n, offered, offered_len, NULL);
+    if (session == NULL)
+        return NULL;
+    struct wt_slog *slog = session_log(app, session);
+    ph_wt_session_set_user(session, slog);
+    return slog;
+}
+
 struct wt_slog *wt_open_session_with(struct wt_pair *pair, const char *path,
                                      const struct ph_field *fields, size_t n,
                                      const char *const *offered, size_t offered_len)
 {
-    struct ph_h3_conn *h3 = ph_h3_conn_of(pair->quic);
-    struct ph_wt_session *session = ph_wt_connect(pair->client.wt, h3, "localhost:4433", path,
-                                                  fields, n, offered, offered_len, NULL);
-    if (session == NULL)
-        return NULL;
-    struct wt_slog *slog = session_log(&pair->client, session);
-    ph_wt_session_set_user(session, slog);
-    return slog;
+    return wt_app_connect(&pair->client, pair->quic, path, fields, n, offered, offered_len);
 }
 
 struct wt_slog *wt_open_session(struct wt_pair *pair, const char *path)

@@ -89,6 +89,10 @@ void wt_app_init(struct wt_app *app);
 void wt_app_start(struct wt_app *app); /* makes the stack; then give quic_sink to sim_node_new() */
 void wt_app_attach(struct wt_app *app, struct sim_node *node); /* timers */
 void wt_app_fini(struct wt_app *app);                          /* after the endpoint is gone */
+/* Client: CONNECT to https://localhost:4433. NULL: refused locally. */
+struct wt_slog *wt_app_connect(struct wt_app *app, struct ph_quic_conn *quic, const char *path,
+                               const struct ph_field *fields, size_t n, const char *const *offered,
+                               size_t offered_len);
 struct wt_slog *wt_app_session(const struct wt_app *app, size_t index); /* NULL: none */
 struct wt_log *wt_app_stream(const struct wt_app *app, size_t index);
 
@@ -105,7 +109,7 @@ bool wt_pair_connect(struct wt_pair *pair); /* until the client knows the server
 void wt_pair_fini(struct wt_pair *pair);
 bool wt_run(struct wt_pair *pair, bool (*condition)(void *arg), void *arg); /* 30 s of its time */
 
-/* Client: CONNECT to https://localhost:4433 without Origin. NULL: refused locally. */
+/* The pair's client, as wt_app_connect(). */
 struct wt_slog *wt_open_session(struct wt_pair *pair, const char *path);
 struct wt_slog *wt_open_session_with(struct wt_pair *pair, const char *path,
                                      const struct ph_field *fields, size_t n,

@@ -91,9 +91,9 @@ void wt_raw_control(struct wt_raw *raw)
     uint8_t head[32];
     uint8_t *p = ph_varint_put(head, PH_H3_STREAM_CONTROL);
     p = ph_h3_frame_put(p, PH_H3_SETTINGS, raw->settings_len);
-    struct quic_log *log = wt_raw_open(raw, false);
-    wt_raw_write(log, head, (size_t)(p - head));
-    wt_raw_write(log, raw->settings, raw->settings_len);
+    raw->control = wt_raw_open(raw, false);
+    wt_raw_write(raw->control, head, (size_t)(p - head));
+    wt_raw_write(raw->control, raw->settings, raw->settings_len);
 }
 
 void wt_raw_data(struct quic_log *log, const void *data, size_t n)

@@ -121,7 +121,8 @@ struct ph_h3_request {
     enum { PH_H3_IN_HEAD, PH_H3_IN_BODY, PH_H3_IN_TRAILED, PH_H3_IN_END } in;
     struct ph_h3_frame_reader reader;
     bool in_frame;  /* the header of the current frame was judged */
-    uint8_t *block; /* a HEADERS payload that came in pieces; at most config.head_encoded bytes */
+    uint8_t *block; /* a HEADERS payload that came in pieces; at most config.head_encoded
+                     * bytes, not yet consumed */
     size_t block_len, block_cap;
     size_t unconsumed; /* body bytes the owner has and did not consume */
     bool is_bodiless;  /* client: the response has no body whatever its length says */

@@ -344,12 +344,14 @@ static void got_section(struct ph_h3_request *req, const uint8_t *p, size_t n)
         got_trailers(req, p, n);
 }
 
-/* A piece of a HEADERS payload. The declared length costs nothing: memory grows with what comes. */
-static void section_piece(struct ph_h3_request *req, const uint8_t *p, size_t n)
+/* A piece of a HEADERS payload. The declared length costs nothing: memory grows with what comes,
+ * and credit for it is not returned before the section is whole, so that all the unfinished heads
+ * of a connection together stay within its window. Returns the bytes whose credit waits. */
+static size_t section_piece(struct ph_h3_request *req, const uint8_t *p, size_t n)
 {
     if (req->reader.left == 0 && req->block_len == 0) {
         got_section(req, p, n);
-        return;
+        return 0;
     }
     if (req->block_len + n > req->block_cap) {
         req->block_cap = PH_MAX(req->block_len + n, 2 * req->block_cap);
@@ -359,13 +361,15 @@ static void section_piece(struct ph_h3_request *req, const uint8_t *p, size_t n)
         memcpy(req->block + req->block_len, p, n);
     req->block_len += n;
     if (req->reader.left > 0)
-        return;
+        return n;
+    uint8_t *block = req->block;
     size_t len = req->block_len;
-    req->block_len = 0;
-    got_section(req, req->block, len);
-    ph_free(req->block);
     req->block = NULL;
-    req->block_cap = 0;
+    req->block_len = req->block_cap = 0;
+    ph_quic_stream_consume(req->stream.quic, len - n);
+    got_section(req, block, len);
+    ph_free(block);
+    return 0;
 }
 
 /* --- Body --- */
@@ -524,7 +528,7 @@ static void feed(struct ph_h3_request *req, const uint8_t *data, size_t n, bool 
             break;
         req->in_frame = req->reader.left > 0;
         if (req->reader.type == PH_H3_HEADERS)
-            section_piece(req, piece, len);
+            owned += section_piece(req, piece, len);
         else if (req->reader.type == PH_H3_DATA)
             owned += body_piece(req, piece, len);
     }

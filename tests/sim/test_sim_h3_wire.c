@@ -342,6 +342,49 @@ TEST(h3_wire, C10_half_a_head_times_out)
     h3_world_fini(&world);
 }
 
+/* 200 heads of 60 000 bytes that never end: no more than the connection's window is taken. */
+TEST(h3_wire, C10_unfinished_heads_stay_within_the_window)
+{
+    enum { HEADS = 200, SIZE = 59000 };
+    static uint8_t data[SIZE + 8];
+    struct h3_world world;
+    h3_wire_up(&world, false);
+    uint8_t *p = ph_h3_frame_put(data, PH_H3_HEADERS, 60000);
+    for (int i = 0; i < HEADS; i++)
+        h3_raw_open(&world, true, data, (size_t)(p - data) + SIZE, false);
+    sim_run_for(world.sim, 5 * PH_SEC);
+    size_t held = 0;
+    for (size_t i = 0; i < world.raw.logs_count; i++) {
+        if (world.raw.logs[i]->stream != NULL && !world.raw.logs[i]->by_peer)
+            held += world.raw.logs[i]->acked;
+    }
+    CHECK_INT(held, >, 500000);
+    CHECK_INT(held, <=, world.server_quic.conn_window + 64 * 1024);
+    sim_run_for(world.sim, 60 * PH_SEC); /* all of them time out, their credit comes back */
+    CHECK_INT(world.stats.timeouts_header, ==, HEADS);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, C10_head_in_small_pieces_gives_its_credit_back)
+{
+    struct h3_world world;
+    struct ph_field fields[60] = {H3_WIRE_GET};
+    static uint8_t data[60000];
+    h3_wire_up(&world, false);
+    for (size_t i = 4; i < PH_COUNT_OF(fields); i++)
+        fields[i] = (struct ph_field)H3_FIELD(
+            "x-long",
+            "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!");
+    size_t len = h3_raw_head(data, sizeof(data), fields, PH_COUNT_OF(fields));
+    CHECK_INT(len, >, 4000); /* several packets */
+    for (int i = 0; i < 400; i++) {
+        struct quic_log *log = h3_raw_open(&world, true, data, len, true);
+        h3_run(&world, 3 * PH_SEC);
+        CHECK_INT(h3_raw_status(log), ==, 200);
+    }
+    h3_world_fini(&world);
+}
+
 /* --- C11: smuggling --- */
 
 static void malformed_field(const char *name, size_t name_len, const char *value, size_t value_len)

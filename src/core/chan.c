@@ -86,13 +86,11 @@ static void drop_blocks(struct ph_chan_io *io)
     io->pending &= ~(unsigned)PH_PEND_DATA;
 }
 
-static void drop_datagrams(struct ph_chan *chan, bool count)
+static void drop_datagrams(struct ph_chan *chan)
 {
     struct ph_chan_datagrams *dg = chan->io.datagrams;
     if (dg == NULL)
         return;
-    if (count)
-        ph_count_add(chan->pipe->stats, datagrams_in_dropped, dg->count);
     for (; dg->count > 0; dg->count--) {
         ph_buf_unref(dg->ring[dg->head]);
         dg->head = (dg->head + 1) % chan->pipe->limits.datagrams_in;
@@ -326,9 +324,12 @@ void ph_chan_io_closed(struct ph_chan *chan, bool clean, bool local, uint64_t co
     if (reason_len > 0)
         io->reason = ph_buf_copy(reason, reason_len);
     ph_chan_io_acked(chan, io->inflight);
-    if (io->datagrams != NULL)
+    unsigned bits = PH_PEND_CLOSED;
+    if (io->datagrams != NULL) {
         ph_chan_io_datagrams_left(chan, io->datagrams->inflight);
-    ph_chan_io_pend(chan, PH_PEND_CLOSED);
+        bits |= io->datagrams->count > 0 ? PH_PEND_DATAGRAM : 0;
+    }
+    ph_chan_io_pend(chan, bits);
 }
 
 /* --- Publishing --- */
@@ -391,10 +392,12 @@ static bool publish_data(struct ph_chan *chan)
     return true;
 }
 
+/* At the end of a session what waits is handed out whole: there will be nothing fresher. */
 static bool publish_datagrams(struct ph_chan *chan)
 {
     struct ph_chan_datagrams *dg = chan->io.datagrams;
-    while (dg != NULL && dg->count > 0 && dg->published < PH_DATAGRAMS_PUBLISHED) {
+    bool is_last = (chan->io.pending & PH_PEND_CLOSED) != 0;
+    while (dg != NULL && dg->count > 0 && (is_last || dg->published < PH_DATAGRAMS_PUBLISHED)) {
         struct ph_buf *buf = dg->ring[dg->head];
         struct ph_msg msg = {.kind = PH_EVENT_DATAGRAM,
                              .chan = chan,
@@ -428,7 +431,6 @@ static bool publish_closed(struct ph_chan *chan)
     io->closed_sent = true;
     io->pending = 0;
     chan->pipe->io.open--;
-    drop_datagrams(chan, true);
     if (io->datagrams != NULL)
         ph_free(io->datagrams->ring);
     ph_free(io->datagrams);
@@ -642,7 +644,7 @@ static void release_command(struct ph_chan *chan)
     io->released = true;
     io->rx_done = true;
     drop_blocks(io);
-    drop_datagrams(chan, false);
+    drop_datagrams(chan);
     io->pending &= PH_PEND_CLOSED;
     give_back(chan, io->unconsumed);
     if (io->engine.any != NULL && io->ops->release != NULL)

@@ -91,7 +91,6 @@ static void wt_configure(struct ph_wt_config *wt, const struct ph_config *config
     wt->capsule_skip_max = config->wt_capsule_skip_max;
     wt->allowed_origins = (const char *const *)config->wt_allowed_origin.items;
     wt->allowed_origins_len = config->wt_allowed_origin.n;
-    wt->dev = config->dev_certificate != NULL;
 }
 
 static void h3_configure(struct ph_h3_config *h3, const struct ph_config *config)

@@ -5,10 +5,9 @@
  *      socket <------------ [tls] <- out <- h1            writes, in the flush, for dirty ones
  *
  * A socket is not read while the engine wants no input: the kernel's window then closes on the
- * peer. A connection ends in one of two ways: with a reset, when a response was cut, so that the
- * client can tell; or by finishing our side first and discarding what still comes for a moment, so
- * that unread bytes do not turn our last answer into a reset (RFC 9112 9.6). Memory is freed in the
- * reap.
+ * peer. A connection ends by finishing our side first and discarding what still comes for a moment,
+ * so that unread bytes do not turn our last answer into a reset (RFC 9112 9.6); or with a reset,
+ * when a response was cut and nothing else would tell the client. Memory is freed in the reap.
  */
 #include "../quic/quic.h"
 #include "../tls/tls.h"
@@ -44,6 +43,8 @@ struct ph_tcp_conn {
     unsigned readiness;         /* PH_IO_* of this turn */
     bool eof;                   /* the peer finished sending */
     bool eof_told;              /* and the engine knows */
+    bool is_cut_framed;         /* a cut response shows in its framing */
+    bool is_cutting;            /* what is queued of it is on its way */
     bool is_lingering;
     bool is_closed;
     size_t lingered;       /* bytes discarded */
@@ -55,6 +56,13 @@ void ph_tcp_front_touch(struct ph_tcp_conn *conn)
 {
     if (!conn->is_closed && !ph_link_is_on(&conn->dirty))
         ph_list_append(&conn->server->tcp_dirty, &conn->dirty);
+}
+
+void ph_tcp_front_cut(struct ph_tcp_conn *conn, bool is_framed)
+{
+    if (conn->h1 != NULL)
+        ph_h1_conn_flush(conn->h1); /* a head that is held back goes out as well */
+    conn->is_cut_framed = is_framed;
 }
 
 /* --- Closing --- */
@@ -382,10 +390,11 @@ static bool write_tls(struct ph_tcp_conn *conn)
     }
 }
 
-/* Our last byte is out: finish our side, and listen a moment longer. */
+/* Our last byte is out: finish our side, and listen a moment longer. No word of farewell in TLS for
+ * a response that was cut (RFC 9112 9.8). */
 static void begin_linger(struct ph_tcp_conn *conn)
 {
-    if (conn->tls != NULL) {
+    if (conn->tls != NULL && !conn->is_cutting) {
         ph_tls_session_bye(conn->tls);
         ph_tcp_write(conn->watch.fd, ph_tls_session_out(conn->tls));
     }
@@ -401,7 +410,7 @@ static void begin_linger(struct ph_tcp_conn *conn)
 /* Records that do not move: the engine believes that they are sent. */
 static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
 {
-    if (conn->tls == NULL || conn->h1 == NULL || conn->is_lingering)
+    if (conn->tls == NULL || conn->h1 == NULL || conn->is_lingering || conn->is_cutting)
         return;
     if (waiting == 0) {
         conn->give_up = PH_NEVER;
@@ -432,6 +441,21 @@ static bool pump(struct ph_tcp_conn *conn)
     return true;
 }
 
+/* The engine is done: ends the connection when everything is out, or at once. */
+static void finish(struct ph_tcp_conn *conn, bool abort, size_t waiting)
+{
+    if (abort && !conn->is_cut_framed) {
+        conn_close(conn, true);
+        return;
+    }
+    if (abort && !conn->is_cutting) {
+        conn->is_cutting = true;
+        conn->give_up = conn->server->now + conn->server->config->write_stall_timeout * PH_MSEC;
+    }
+    if (waiting == 0)
+        begin_linger(conn);
+}
+
 static void conn_flush(struct ph_tcp_conn *conn)
 {
     struct ph_server *server = conn->server;
@@ -441,16 +465,10 @@ static void conn_flush(struct ph_tcp_conn *conn)
         return;
     }
     size_t records = conn->tls != NULL ? ph_tls_session_out(conn->tls)->unsent : 0;
-    if (conn->h1 != NULL && !conn->is_lingering && ph_h1_conn_is_done(conn->h1, &abort)) {
-        if (abort) {
-            conn_close(conn, true);
-            return;
-        }
-        if (conn->out.unsent + records == 0)
-            begin_linger(conn);
-        if (conn->is_closed)
-            return;
-    }
+    if (conn->h1 != NULL && !conn->is_lingering && ph_h1_conn_is_done(conn->h1, &abort))
+        finish(conn, abort, conn->out.unsent + records);
+    if (conn->is_closed)
+        return;
     watch_records(conn, records);
     bool more = !conn->is_lingering && conn->out.unsent + records > 0;
     ph_loop_interest(server->loop, &conn->watch,

@@ -148,11 +148,21 @@ TEST(server, http1_long_answer_waits_for_its_reader)
     world_stop(&world);
 }
 
-TEST(server, cut_response_is_seen_as_cut)
+TEST(server, cut_response_shows_what_there_was_and_that_it_is_cut)
 {
     static struct world world;
     world_start(&world, TCP_ONLY);
     world_tcp(&world, "tcp", "GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");
+    WORLD_UNTIL(&world, world.tcp_reset || world.tcp_eof);
+    CHECK(strstr(world.text, "content-length: 100\r\n") != NULL);
+    CHECK(strstr(world.text, "\r\n\r\nbegin") != NULL);
+    CHECK(world.tcp_eof);
+    world_tcp(&world, "tcp", "GET /cut-open HTTP/1.1\r\nHost: a\r\n\r\n");
+    WORLD_UNTIL(&world, world.tcp_reset || world.tcp_eof);
+    CHECK(strstr(world.text, "5\r\nbegin\r\n") != NULL);
+    CHECK(strstr(world.text, "\r\n0\r\n") == NULL);
+    /* Nothing but a reset tells an HTTP/1.0 client. */
+    world_tcp(&world, "tcp", "GET /cut-open HTTP/1.0\r\n\r\n");
     WORLD_UNTIL(&world, world.tcp_reset || world.tcp_eof);
     CHECK(world.tcp_reset);
     world_stop(&world);
@@ -585,6 +595,30 @@ TEST(server, flood_of_datagrams_to_a_slow_application_is_bounded)
         chan->datagrams + now.datagrams_in_dropped == now.datagrams_in;
     }));
     CHECK_INT(world_stats(&world).datagrams_in_dropped, >=, 300); /* 64 KiB are kept */
+    world_stop(&world);
+}
+
+TEST(server, datagrams_that_wait_at_the_end_of_a_session_are_handed_out)
+{
+    static struct world world;
+    struct client client;
+    world_start(&world, QUIC_ONLY);
+    world_connect(&world, &client);
+    struct client_session *session = world_session(&world, &client, "/");
+    struct world_chan *chan = world_last(&world, PH_CHAN_WT_SESSION);
+    world.deadline = ph_clock_now() + 20 * PH_SEC;
+    while (world_stats(&world).datagrams_in < 150) { /* the application does not get to run */
+        struct pollfd wait = {.fd = client_fd(&client), .events = POLLIN};
+        CHECK(ph_clock_now() < world.deadline);
+        CHECK_INT(client_datagram(session, "datagram", 8), ==, 0);
+        client_turn(&client);
+        poll(&wait, 1, client_timeout(&client, 1));
+    }
+    ph_wt_session_close(session->wt, 0, NULL, 0);
+    WORLD_UNTIL(&world, chan->closed);
+    ph_stats stats = world_stats(&world);
+    CHECK_INT(chan->datagrams + stats.datagrams_in_dropped, ==, stats.datagrams_in);
+    CHECK_INT(chan->datagrams, >=, 150);
     world_stop(&world);
 }
 

@@ -3,8 +3,9 @@
  *
  *      /hello      200 and "hello"             /echo       the body comes back
  *      /bytes/N    N bytes, as fast as wait_writable allows
- *      /wait       no answer                   /cut        a head with content-length, then let go
- *      sessions: /reject  403 and a body       others are accepted with the first subprotocol
+ *      /wait       no answer
+ *      /cut        a head with content-length 100, five bytes, then let go; /cut-open without
+ * length sessions: /reject  403 and a body       others are accepted with the first subprotocol
  *      streams: bidirectional ones are echoed; one-way ones come back on a stream of ours
  *      datagrams are echoed
  */
@@ -66,9 +67,10 @@ static void on_request(struct world *world, ph_event *event)
         CHECK_INT(ph_chan_respond(event->chan, 200, &type, 1, false), ==, 0);
         note->to_write = (size_t)atol(note->target + 7);
         write_long(note);
-    } else if (strcmp(note->target, "/cut") == 0) {
+    } else if (strncmp(note->target, "/cut", 4) == 0) {
         ph_field length = {"content-length", "100", 14, 3};
-        CHECK_INT(ph_chan_respond(event->chan, 200, &length, 1, false), ==, 0);
+        size_t n = strcmp(note->target, "/cut") == 0 ? 1 : 0;
+        CHECK_INT(ph_chan_respond(event->chan, 200, &length, n, false), ==, 0);
         CHECK_INT(ph_chan_write(event->chan, ph_buf_copy("begin", 5), false), ==, 0);
         ph_chan_release(event->chan);
         note->chan = NULL;

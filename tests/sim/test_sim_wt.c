@@ -15,20 +15,9 @@ static struct wt_slog *theirs(const struct wt_pair *pair)
     return wt_app_session(&pair->server, 0);
 }
 
-/* The other side's log of a stream. */
-static struct wt_log *peer_log(const struct wt_app *app, uint64_t id)
-{
-    for (size_t i = 0; i < app->streams_count; i++) {
-        if (app->streams[i]->id == id)
-            return app->streams[i];
-    }
-    return NULL;
-}
-
-static uint64_t quiet(struct wt_pair *pair)
+static void quiet(struct wt_pair *pair)
 {
     sim_run_for(pair->sim, 5 * PH_SEC);
-    return pair->sim->now;
 }
 
 /* Nothing of a finished session is left but the connection. */
@@ -217,7 +206,7 @@ static void echo_once(struct wt_pair *pair, struct wt_app *from, struct wt_app *
     struct wt_log *back = bidi ? log : wt_app_stream(from, before + 1);
     CHECK(back != NULL && wt_run(pair, wt_has_fin, back));
     CHECK(wt_is_pattern(back, 100000, 7));
-    struct wt_log *there = peer_log(to, log->id);
+    struct wt_log *there = wt_app_stream_by_id(to, log->id);
     CHECK(wt_is_pattern(there, 100000, 7));
     CHECK_INT(there->bidi, ==, bidi);
     CHECK_INT(ph_quic_id_is_uni(log->id), ==, !bidi);
@@ -238,16 +227,6 @@ TEST(sim_wt, streams_of_both_kinds_in_both_directions)
     wt_pair_fini(&pair);
 }
 
-static bool all_echoed(void *arg)
-{
-    const struct wt_app *app = arg;
-    for (size_t i = 0; i < app->streams_count; i++) {
-        if (!app->streams[i]->closed)
-            return false;
-    }
-    return true;
-}
-
 TEST(sim_wt, a_hundred_streams_in_parallel)
 {
     struct wt_pair pair;
@@ -256,7 +235,7 @@ TEST(sim_wt, a_hundred_streams_in_parallel)
     pair.server.echo = true;
     for (size_t i = 0; i < 100; i++)
         wt_write_pattern(wt_open_stream(mine, true), 1000 + 37 * i, i, true);
-    CHECK(wt_run(&pair, all_echoed, &pair.client));
+    CHECK(wt_run(&pair, wt_all_closed, &pair.client));
     for (size_t i = 0; i < 100; i++)
         CHECK(wt_is_pattern(wt_app_stream(&pair.client, i), 1000 + 37 * i, i));
     CHECK_INT(pair.server.streams_count, ==, 100);
@@ -275,7 +254,7 @@ TEST(sim_wt, streams_wait_for_the_peers_limit_in_order)
     CHECK_INT(wt_app_stream(&pair.client, 2)->opened, ==, true);
     CHECK_INT(wt_app_stream(&pair.client, 3)->opened, ==, false);
     CHECK_INT(ph_wt_stream_id(wt_app_stream(&pair.client, 3)->stream), ==, UINT64_MAX);
-    CHECK(wt_run(&pair, all_echoed, &pair.client));
+    CHECK(wt_run(&pair, wt_all_closed, &pair.client));
     for (size_t i = 0; i < 20; i++) {
         CHECK(wt_is_pattern(wt_app_stream(&pair.client, i), 3000, i));
         CHECK_INT(wt_app_stream(&pair.client, i)->id, ==, 4 + 4 * i);
@@ -304,12 +283,12 @@ TEST(sim_wt, waiting_streams_can_be_reset_stopped_and_ended_with_the_session)
     ph_wt_stream_stop(first->stream, 1);
     quiet(&pair);
     CHECK(first->closed && !second->opened); /* the server has not taken its final event */
-    struct wt_log *there = peer_log(&pair.server, first->id);
+    struct wt_log *there = wt_app_stream_by_id(&pair.server, first->id);
     CHECK(there->closed);
     ph_wt_session_stream_done(theirs(&pair)->session, true);
     quiet(&pair);
     CHECK(second->opened && second->closed && !third->opened);
-    there = peer_log(&pair.server, second->id);
+    there = wt_app_stream_by_id(&pair.server, second->id);
     CHECK(there->reset && there->has_code && there->rx_len == 0);
     ph_wt_session_close(mine->session, 0, "", 0);
     CHECK(third->closed && !third->opened);
@@ -331,12 +310,12 @@ TEST(sim_wt, reset_and_stop_carry_their_codes)
         ph_wt_stream_reset(reset->stream, codes[i]);
         ph_wt_stream_stop(stop->stream, codes[i]);
         sim_run_for(pair.sim, PH_SEC);
-        struct wt_log *there = peer_log(&pair.server, reset->id);
+        struct wt_log *there = wt_app_stream_by_id(&pair.server, reset->id);
         CHECK(there->reset && !there->fin && there->has_code);
         CHECK_INT(there->code, ==, codes[i]);
         CHECK(!there->stopped && !there->closed); /* the other direction lives */
         wt_write(there, "still", 5, true);
-        there = peer_log(&pair.server, stop->id);
+        there = wt_app_stream_by_id(&pair.server, stop->id);
         CHECK(there->stopped && !there->reset && there->has_code);
         CHECK_INT(there->code, ==, codes[i]);
         sim_run_for(pair.sim, PH_SEC);
@@ -355,7 +334,7 @@ TEST(sim_wt, a_reset_at_once_still_names_its_session)
     ph_wt_stream_reset(log->stream, 42);
     CHECK_INT(log->acked, ==, 50000);
     CHECK(wt_run(&pair, wt_stream_is_closed, log));
-    struct wt_log *there = peer_log(&pair.server, log->id);
+    struct wt_log *there = wt_app_stream_by_id(&pair.server, log->id);
     CHECK(there != NULL && there->reset && there->has_code);
     CHECK_INT(there->code, ==, 42);
     wt_pair_fini(&pair);
@@ -372,7 +351,7 @@ TEST(sim_wt, a_reset_at_once_names_its_session_when_the_first_packet_is_lost)
     pair.client_node->link.blackout_from = pair.sim->now;
     pair.client_node->link.blackout_to = pair.sim->now + 60 * PH_MSEC;
     sim_run_for(pair.sim, 2 * PH_SEC);
-    struct wt_log *there = peer_log(&pair.server, log->id);
+    struct wt_log *there = wt_app_stream_by_id(&pair.server, log->id);
     CHECK(there != NULL && there->reset && there->has_code);
     CHECK_INT(there->code, ==, 43);
     wt_pair_fini(&pair);
@@ -389,7 +368,7 @@ TEST(sim_wt, writes_after_the_end_are_refused_and_after_a_stop_swallowed)
     CHECK_INT(ph_wt_stream_write(ended->stream, slice, false), ==, PH_E_STATE);
     wt_write(log, "a", 1, false);
     sim_run_for(pair.sim, PH_SEC);
-    struct wt_log *there = peer_log(&pair.server, log->id);
+    struct wt_log *there = wt_app_stream_by_id(&pair.server, log->id);
     wt_write(there, "first", 5, false);
     ph_wt_stream_stop(log->stream, 3);
     sim_run_for(pair.sim, PH_SEC);
@@ -434,132 +413,6 @@ TEST(sim_wt, after_our_stop_neither_data_nor_reset_comes)
     CHECK_INT(there->rx_len, ==, 3);
     CHECK(!there->reset && !there->fin && there->closed);
     CHECK(log->stopped && log->code == 5 && log->closed);
-    wt_pair_fini(&pair);
-}
-
-/* --- Credit --- */
-
-TEST(sim_wt, a_reader_that_does_not_consume_stops_the_writer_within_the_window)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 5, &wt_clean_link);
-    struct wt_slog *mine = wt_pair_session(&pair);
-    pair.server.hold = true;
-    struct wt_log *log = wt_open_stream(mine, false);
-    wt_write_pattern(log, 2000000, 1, true);
-    quiet(&pair);
-    struct wt_log *there = wt_app_stream(&pair.server, 0);
-    CHECK_INT(there->rx_len, <=, pair.server_config.stream_window);
-    CHECK_INT(there->rx_len, >, pair.server_config.stream_window - 16);
-    pair.server.hold = false;
-    wt_consume_held(there);
-    CHECK(wt_run(&pair, wt_has_fin, there));
-    CHECK(wt_is_pattern(there, 2000000, 1));
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, unread_bytes_of_closed_streams_hold_the_connection_window)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 5, &wt_clean_link);
-    struct wt_slog *mine = wt_pair_session(&pair);
-    pair.server.hold = true;
-    for (size_t i = 0; i < 40; i++) {
-        wt_write_pattern(wt_open_stream(mine, false), 60000, i, true);
-        sim_run_for(pair.sim, 100 * PH_MSEC);
-    }
-    size_t total = 0, closed = 0;
-    for (size_t i = 0; i < pair.server.streams_count; i++) {
-        total += wt_app_stream(&pair.server, i)->rx_len;
-        closed += wt_app_stream(&pair.server, i)->closed;
-    }
-    CHECK_INT(total, <=, pair.server_config.conn_window);
-    CHECK_INT(closed, >=, 10);
-    pair.server.hold = false;
-    for (size_t i = 0; i < pair.server.streams_count; i++)
-        wt_consume_held(wt_app_stream(&pair.server, i));
-    CHECK(wt_run(&pair, all_echoed, &pair.client));
-    for (size_t i = 0; i < 40; i++)
-        CHECK(wt_is_pattern(peer_log(&pair.server, wt_app_stream(&pair.client, i)->id), 60000, i));
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, a_closed_session_returns_all_credit)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 5, &wt_clean_link);
-    CHECK(wt_pair_connect(&pair));
-    pair.server.hold = true;
-    for (unsigned round = 0; round < 4; round++) {
-        struct wt_slog *mine = wt_open_session(&pair, "/");
-        CHECK(wt_run(&pair, wt_is_ready, mine));
-        for (size_t i = 0; i < 30; i++)
-            wt_write_pattern(wt_open_stream(mine, i % 2 == 0), 60000, i, i % 3 != 0);
-        sim_run_for(pair.sim, PH_SEC);
-        ph_wt_session_close(mine->session, 0, "", 0);
-        CHECK(wt_run(&pair, wt_is_closed, mine));
-        sim_run_for(pair.sim, PH_SEC);
-    }
-    /* Four times the connection window has gone by; the fifth session still moves a full one. */
-    pair.server.hold = false;
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    CHECK(wt_run(&pair, wt_is_ready, mine));
-    struct wt_log *log = wt_open_stream(mine, false);
-    wt_write_pattern(log, 1500000, 1, true);
-    CHECK(wt_run(&pair, wt_stream_is_closed, log));
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, stream_count_credit_waits_for_the_application)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 5, &wt_clean_link);
-    pair.server_config.max_streams_uni = 8; /* three are critical streams */
-    struct wt_slog *mine = wt_pair_session(&pair);
-    pair.server.hold = true;
-    for (size_t i = 0; i < 50; i++)
-        wt_write(wt_open_stream(mine, false), "abc", 3, true);
-    quiet(&pair);
-    size_t first = pair.server.streams_count;
-    CHECK_INT(first, <=, 8);
-    for (size_t i = 0; i < first; i++)
-        CHECK(wt_app_stream(&pair.server, i)->closed);
-    ph_wt_session_stream_done(theirs(&pair)->session, false);
-    quiet(&pair);
-    CHECK_INT(pair.server.streams_count, ==, first + 1);
-    for (size_t i = 0; i < first; i++)
-        ph_wt_session_stream_done(theirs(&pair)->session, false);
-    ph_wt_session_stream_done(theirs(&pair)->session, false); /* one too many */
-    quiet(&pair);
-    CHECK_INT(pair.server.streams_count, ==, 2 * first + 1);
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, ten_thousand_short_streams_leave_nothing_behind)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 5, &wt_clean_link);
-    struct wt_slog *mine = wt_pair_session(&pair);
-    for (size_t round = 0; round < 20; round++) {
-        for (size_t i = 0; i < 500; i++)
-            wt_write(wt_open_stream(mine, i % 2 == 0), bytes, 10, true);
-        for (size_t i = pair.server.streams_count; i-- > 0;) {
-            struct wt_log *log = wt_app_stream(&pair.server, i);
-            if (log->stream != NULL && log->bidi && log->fin)
-                wt_write(log, NULL, 0, true);
-        }
-        sim_run_for(pair.sim, PH_SEC);
-    }
-    for (size_t i = 0; i < pair.server.streams_count; i++) {
-        struct wt_log *log = wt_app_stream(&pair.server, i);
-        if (log->stream != NULL && log->bidi)
-            wt_write(log, NULL, 0, true);
-    }
-    CHECK(wt_run(&pair, all_echoed, &pair.client));
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(pair.server.streams_count, ==, 10000);
-    CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
-    CHECK_INT(ph_live_get(PH_LIVE_WT_SESSION), ==, 2);
     wt_pair_fini(&pair);
 }
 
@@ -856,158 +709,6 @@ TEST(sim_wt, a_session_accepted_while_shutting_down_is_told_at_once)
     wt_pair_fini(&pair);
 }
 
-/* --- Before the answer --- */
-
-TEST(sim_wt, early_streams_and_datagrams_arrive_after_the_answer_in_order)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    for (size_t i = 0; i < 6; i++)
-        wt_write_pattern(wt_open_stream(mine, i % 2 == 0), 1000 + i, i, i < 4);
-    ph_wt_stream_reset(wt_app_stream(&pair.client, 5)->stream, 77);
-    for (size_t i = 0; i < 3; i++)
-        wt_send_datagram(mine, bytes, i);
-    sim_run_for(pair.sim, 7 * PH_SEC); /* longer than unknown sessions are waited for */
-    CHECK_INT(pair.server.streams_count, ==, 0);
-    CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
-    CHECK_INT(pair.server.streams_count, ==, 6);
-    for (size_t i = 0; i < 5; i++) {
-        const struct wt_log *log = wt_app_stream(&pair.server, i);
-        CHECK(wt_is_pattern(log, 1000 + i, i));
-        CHECK_INT(log->fin, ==, i < 4);
-        CHECK_INT(log->closed, ==, i == 1 || i == 3); /* QUIC was through with these two */
-    }
-    CHECK(wt_app_stream(&pair.server, 5)->reset);
-    CHECK_INT(wt_app_stream(&pair.server, 5)->code, ==, 77);
-    CHECK(wt_run(&pair, wt_is_ready, mine));
-    wt_write(wt_app_stream(&pair.client, 4), "more", 4, true);
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(wt_app_stream(&pair.server, 4)->rx_len, ==, 1004 + 4);
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, early_datagrams_wait_within_their_time)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    for (size_t i = 0; i < 3; i++)
-        wt_send_datagram(mine, bytes, i);
-    CHECK(wt_run(&pair, wt_has_session, &pair.server));
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
-    CHECK_INT(theirs(&pair)->datagrams_count, ==, 3);
-    for (size_t i = 0; i < 3; i++)
-        CHECK_INT(theirs(&pair)->datagrams[i].n, ==, i);
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, early_streams_up_to_the_limit_and_one_more)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    size_t limit = pair.server.wt_config.pending_streams;
-    for (size_t i = 0; i < limit; i++)
-        wt_write(wt_open_stream(mine, true), "abc", 3, false);
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(pair.server.stats.limit_pending_streams, ==, 0);
-    wt_write(wt_open_stream(mine, true), "abc", 3, false);
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(pair.server.stats.limit_pending_streams, ==, 1);
-    const struct wt_log *last = wt_app_stream(&pair.client, limit);
-    CHECK(last->stopped && last->reset && !last->has_code && last->closed);
-    CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
-    CHECK_INT(pair.server.streams_count, ==, limit);
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, early_bytes_up_to_the_limit_and_one_more)
-{
-    for (size_t over = 0; over < 2; over++) {
-        struct wt_pair pair;
-        wt_pair_init(&pair, 9, &wt_clean_link);
-        pair.server.answer = WT_ANSWER_LATER;
-        CHECK(wt_pair_connect(&pair));
-        struct wt_slog *mine = wt_open_session(&pair, "/");
-        size_t limit = pair.server.wt_config.pending_bytes;
-        wt_write_pattern(wt_open_stream(mine, false), limit - 10, 1, false);
-        sim_run_for(pair.sim, PH_SEC);
-        wt_write_pattern(wt_open_stream(mine, false), 10 + over, 2, false);
-        sim_run_for(pair.sim, PH_SEC);
-        CHECK_INT(pair.server.stats.limit_pending_streams, ==, over);
-        CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
-        CHECK_INT(pair.server.streams_count, ==, 2 - over);
-        CHECK(wt_is_pattern(wt_app_stream(&pair.server, 0), limit - 10, 1));
-        wt_pair_fini(&pair);
-    }
-}
-
-TEST(sim_wt, early_datagrams_up_to_the_limit_and_one_more)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    size_t limit = pair.server.wt_config.pending_datagrams;
-    for (size_t i = 0; i < limit + 1; i++)
-        wt_send_datagram(mine, bytes, 4);
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(pair.server.stats.limit_pending_datagrams, ==, 1);
-    CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
-    CHECK_INT(theirs(&pair)->datagrams_count, ==, limit);
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, a_rejection_ends_early_streams)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    wt_write(wt_open_stream(mine, true), "abc", 3, false);
-    wt_write(wt_open_stream(mine, false), "abc", 3, true);
-    wt_send_datagram(mine, bytes, 4);
-    CHECK(wt_run(&pair, wt_has_session, &pair.server));
-    sim_run_for(pair.sim, PH_SEC);
-    pair.server.reject_status = 429;
-    struct ph_wt_session *session = theirs(&pair)->session;
-    theirs(&pair)->session = NULL;
-    CHECK(ph_wt_session_reject(session) != NULL);
-    CHECK(wt_run(&pair, wt_is_closed, mine));
-    CHECK_INT(mine->end.status, ==, 429);
-    CHECK_INT(pair.server.streams_count, ==, 0);
-    quiet(&pair);
-    check_no_objects();
-    wt_pair_fini(&pair);
-}
-
-TEST(sim_wt, a_close_before_the_answer_is_told_after_it)
-{
-    struct wt_pair pair;
-    wt_pair_init(&pair, 9, &wt_clean_link);
-    pair.server.answer = WT_ANSWER_LATER;
-    CHECK(wt_pair_connect(&pair));
-    struct wt_slog *mine = wt_open_session(&pair, "/");
-    CHECK(wt_run(&pair, wt_has_session, &pair.server));
-    CHECK_INT(ph_wt_session_close(mine->session, 1, "", 0), ==, 0); /* gives up: resets */
-    check_end(mine, false, true, 0, "");
-    CHECK(wt_run(&pair, wt_is_closed, theirs(&pair)));
-    CHECK(!theirs(&pair)->end.clean);
-    quiet(&pair);
-    check_no_objects();
-    wt_pair_fini(&pair);
-}
-
 /* --- Soak --- */
 
 static const struct sim_link bad_link = {.delay = 15 * PH_MSEC,
@@ -1045,7 +746,7 @@ static const char *soak(uint64_t seed)
         wt_send_datagram(mine, number, 4);
         sim_run_for(pair.sim, 3 * PH_MSEC);
     }
-    if (!wt_run(&pair, all_echoed, &pair.client))
+    if (!wt_run(&pair, wt_all_closed, &pair.client))
         wrong = "streams did not end";
     for (size_t i = 0; i < SOAK_STREAMS && wrong == NULL; i++) {
         const struct wt_log *log = wt_app_stream(&pair.client, i);

@@ -49,6 +49,15 @@ struct wt_log *wt_app_stream(const struct wt_app *app, size_t index)
     return index < app->streams_count ? app->streams[index] : NULL;
 }
 
+struct wt_log *wt_app_stream_by_id(const struct wt_app *app, uint64_t id)
+{
+    for (size_t i = 0; i < app->streams_count; i++) {
+        if (app->streams[i]->id == id)
+            return app->streams[i];
+    }
+    return NULL;
+}
+
 /* --- Events of sessions --- */
 
 static void on_session(void *self, struct ph_wt_session *session)
@@ -566,4 +575,14 @@ bool wt_stream_is_closed(void *log)
 bool wt_has_session(void *app)
 {
     return ((struct wt_app *)app)->sessions_count > 0;
+}
+
+bool wt_all_closed(void *arg)
+{
+    const struct wt_app *app = arg;
+    for (size_t i = 0; i < app->streams_count; i++) {
+        if (!app->streams[i]->closed)
+            return false;
+    }
+    return true;
 }

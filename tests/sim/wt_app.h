@@ -95,6 +95,7 @@ struct wt_slog *wt_app_connect(struct wt_app *app, struct ph_quic_conn *quic, co
                                size_t offered_len);
 struct wt_slog *wt_app_session(const struct wt_app *app, size_t index); /* NULL: none */
 struct wt_log *wt_app_stream(const struct wt_app *app, size_t index);
+struct wt_log *wt_app_stream_by_id(const struct wt_app *app, uint64_t id);
 
 struct wt_pair {
     struct sim *sim;
@@ -130,5 +131,6 @@ bool wt_is_closed(void *slog);
 bool wt_has_fin(void *log);
 bool wt_stream_is_closed(void *log);
 bool wt_has_session(void *app); /* at least one */
+bool wt_all_closed(void *app);  /* every stream so far */
 
 #endif

@@ -31,8 +31,8 @@ struct wt_raw {
     } dgramqs[8];
     unsigned dgramqs_count;
     struct quic_log *control; /* the raw side's control stream */
-    bool no_control;         /* do not open the control stream in wt_raw_start() */
-    const uint8_t *settings; /* payload; the default speaks draft-02 as browsers do */
+    bool no_control;          /* do not open the control stream in wt_raw_start() */
+    const uint8_t *settings;  /* payload; the default speaks draft-02 as browsers do */
     size_t settings_len;
 };
 void wt_raw_init(struct wt_raw *raw, bool is_server);

@@ -188,7 +188,8 @@ size_t ph_wt_session_max_datagram(const struct ph_wt_session *session); /* paylo
 int ph_wt_session_accept(struct ph_wt_session *session, const struct ph_field *fields, size_t n,
                          const char *subprotocol);
 /* Refuses: the request becomes an ordinary exchange of the h3 exchange sink, which the caller
- * answers; what was held is refused. The session pointer dies (no on_session_closed). */
+ * answers; what was held is refused. The session pointer dies (no on_session_closed). NULL:
+ * answered before, or over; nothing changes. */
 struct ph_exchange *ph_wt_session_reject(struct ph_wt_session *session);
 /* Sends code and reason (cut to 1024 bytes) and FIN; ends all streams before it returns.
  * on_session_closed follows when the peer has ended its side too, or after close_timeout. A second
@@ -208,7 +209,7 @@ void ph_wt_session_consume(struct ph_wt_session *session, size_t n);
  * application saw its final event): the peer may open another. What was not said at
  * on_session_closed is returned by wt. */
 void ph_wt_session_stream_done(struct ph_wt_session *session, bool bidi);
-/* The draft this session follows: 2, 7, 13 or 15. */
+/* The draft this session follows: 2, 7, 13 or 15 (the first of those that look alike). */
 int ph_wt_session_draft(const struct ph_wt_session *session);
 /* A stream that may be written at once; on_opened comes (possibly within this call) when the peer's
  * limit allows. NULL: the session is not open (a client may open streams before the answer). */

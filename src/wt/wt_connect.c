@@ -227,8 +227,9 @@ int ph_wt_session_accept(struct ph_wt_session *session, const struct ph_field *f
 
 struct ph_exchange *ph_wt_session_reject(struct ph_wt_session *session)
 {
-    PH_ASSERT(session->state == WT_ASKED);
     struct ph_h3_request *request = session->request;
+    if (session->state != WT_ASKED)
+        return NULL;
     session->state = WT_OVER;
     if (session->early_len > 0)
         ph_h3_request_consume(request, session->early_len);

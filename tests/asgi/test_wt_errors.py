@@ -401,10 +401,12 @@ async def test_raise_after_accept_resets_with_internal_error(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send(ACCEPT)
+        await receive()
         raise KeyError("after accept")
 
     async with serving(app, expect_failure=True) as server, dial(server.quic) as client:
         await client.connect_session()
+        client.datagram(b"now")
         await client.until(lambda: client.resets.get(client.session) == 0x102)
     assert "KeyError: 'after accept'" in caplog.text
 

@@ -377,8 +377,7 @@ async def test_guarantee_7_after_own_close_only_disconnect() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send(ACCEPT)
-        event = await receive()
-        assert event["type"] == "webtransport.datagram.receive"
+        await receive()
         await send({"type": "webtransport.close", "code": 99, "reason": "enough"})
         await send({"type": "webtransport.close", "code": 1})  # a second one is a no-op
         recorder.add(await receive())

@@ -14,7 +14,7 @@ from typing import Any
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.buffer import Buffer, encode_uint_var
-from aioquic.h3.connection import H3Connection
+from aioquic.h3.connection import FrameType, H3Connection
 from aioquic.h3.events import (
     DatagramReceived,
     DataReceived,
@@ -142,6 +142,11 @@ class Client(QuicConnectionProtocol):
         stream_id = self.h3.create_webtransport_stream(
             self.session, is_unidirectional=not bidirectional
         )
+        if bidirectional:
+            # aioquic takes what comes back on a stream that it opened itself for HTTP/3 frames.
+            with self.h3._get_or_create_stream(stream_id) as stream:
+                stream.frame_type = FrameType.WEBTRANSPORT_STREAM
+                stream.session_id = self.session
         self.send(stream_id, data or b"", end)
         return stream_id
 

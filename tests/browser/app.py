@@ -194,7 +194,9 @@ async def reject(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def crash(scope: Scope, receive: Receive, send: Send) -> None:
+    """Crashes at the first datagram."""
     await send({"type": "webtransport.accept"})
+    await receive()
     raise RuntimeError("the application crashed on purpose")
 
 

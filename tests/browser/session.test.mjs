@@ -137,17 +137,18 @@ for (const [code, reason] of [[0, ""], [1234, "server is done"], [2 ** 32 - 1, "
 
 test("reset and stop codes from the application", async () => {
   const codes = await run(async () => {
-    const transport = await connect("/reset?reset=30&stop=255");
-    const stream = await transport.createBidirectionalStream();
-    const writer = stream.writable.getWriter();
-    await writer.write(bytes("x"));
-    const reset = await stream.readable.getReader().read().catch((error) => error);
-    const stop = await writer.closed.catch((error) => error);
-    transport.close();
-    return {
-      reset: [reset.source, reset.streamErrorCode],
-      stop: [stop.source, stop.streamErrorCode],
-    };
+    const found = {};
+    for (const [what, code] of [["reset", 30], ["stop", 255]]) {
+      const transport = await connect(`/reset?${what}=${code}`);
+      const stream = await transport.createBidirectionalStream();
+      const writer = stream.writable.getWriter();
+      writer.write(bytes("x")).catch(() => {});
+      const ending = what === "reset" ? stream.readable.getReader().read() : writer.closed;
+      const error = await ending.catch((failure) => failure);
+      found[what] = [error.source, error.streamErrorCode];
+      transport.close();
+    }
+    return found;
   });
   assert.deepEqual(codes, { reset: ["stream", 30], stop: ["stream", 255] });
 });
@@ -208,6 +209,7 @@ test("a refused session rejects ready; the page goes on", async () => {
 test("an application that crashes ends its session uncleanly, with a traceback in the log", async () => {
   const error = await run(async () => {
     const transport = await connect("/crash");
+    await transport.datagrams.writable.getWriter().write(bytes("now"));
     return transport.closed.then(() => "clean", (failure) => failure.message);
   });
   assert.match(error, /Connection lost/);

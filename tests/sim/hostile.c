@@ -18,6 +18,9 @@ struct hostile {
     bool confirmed, closed, app, split;
     uint64_t code;
     int64_t filler_stream;
+    uint8_t token[256];
+    size_t token_len;
+    unsigned tokens;
     const uint8_t *frames; /* for the packet being written */
     size_t frames_len;
 };
@@ -85,6 +88,16 @@ static int on_confirmed(ngtcp2_conn *qc, void *self)
 {
     (void)qc;
     ((struct hostile *)self)->confirmed = true;
+    return 0;
+}
+
+static int on_new_token(ngtcp2_conn *qc, const uint8_t *token, size_t n, void *self)
+{
+    struct hostile *hostile = self;
+    (void)qc;
+    PH_ASSERT(n <= sizeof(hostile->token) && ++hostile->tokens == 1);
+    memcpy(hostile->token, token, n);
+    hostile->token_len = n;
     return 0;
 }
 
@@ -214,21 +227,27 @@ static void fill(ngtcp2_callbacks *callbacks)
         .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
         .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
         .handshake_confirmed = on_confirmed,
+        .recv_new_token = on_new_token,
     };
 }
 
 struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_tls_cred *cred,
-                            bool split)
+                            const struct hostile_options *options)
 {
+    static const struct hostile_options none;
     struct hostile *hostile = ph_alloc(sizeof(*hostile));
+    if (options == NULL)
+        options = &none;
     ngtcp2_callbacks callbacks;
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
     ngtcp2_path path;
     ngtcp2_cid dcid = {.datalen = 8}, scid = {.datalen = 8};
-    *hostile =
-        (struct hostile){.sim = sim, .server = server->public, .split = split, .filler_stream = -1};
+    *hostile = (struct hostile){
+        .sim = sim, .server = server->public, .split = options->split, .filler_stream = -1};
     hostile->node = sim_node_raw(sim, hostile, on_feed);
+    if (options->addr != NULL)
+        hostile->node->addr = hostile->node->public = *options->addr;
     hostile->node->upper = hostile;
     hostile->node->upper_expire = on_expire;
     hostile->node->upper_next = on_next;
@@ -237,6 +256,8 @@ struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_
     ngtcp2_settings_default(&settings);
     settings.initial_ts = sim->now;
     settings.no_pmtud = 1;
+    settings.token = options->token;
+    settings.tokenlen = options->token_len;
     ngtcp2_transport_params_default(&params);
     params.initial_max_data = params.initial_max_stream_data_uni = 1 << 20;
     params.initial_max_stream_data_bidi_local = params.initial_max_stream_data_bidi_remote = 1
@@ -275,6 +296,13 @@ void hostile_free(struct hostile *hostile)
 bool hostile_is_ready(const struct hostile *hostile)
 {
     return hostile->confirmed && !hostile->closed;
+}
+
+size_t hostile_token(const struct hostile *hostile, uint8_t *out, size_t cap)
+{
+    size_t n = PH_MIN(cap, hostile->token_len);
+    memcpy(out, hostile->token, n);
+    return n;
 }
 
 bool hostile_is_closed(const struct hostile *hostile, uint64_t *code, bool *app)

@@ -11,9 +11,15 @@
 
 struct hostile;
 
-/* Begins a handshake. `split`: the first ClientHello is sent without its beginning. */
+struct hostile_options {
+    bool split;           /* the first ClientHello is sent without its beginning */
+    const uint8_t *token; /* for its Initial packets; NULL: none */
+    size_t token_len;
+    const struct ph_addr *addr; /* instead of the node's own */
+};
+/* Begins a handshake. `options` NULL: all zero. */
 struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_tls_cred *cred,
-                            bool split);
+                            const struct hostile_options *options);
 void hostile_free(struct hostile *hostile);
 bool hostile_is_ready(const struct hostile *hostile); /* handshake confirmed */
 /* Tells its own library that bidirectional streams 0, 4, ... are open, so that it bears answers. */
@@ -22,6 +28,8 @@ void hostile_open(struct hostile *hostile, unsigned n);
 void hostile_send(struct hostile *hostile, const void *frames, size_t n);
 /* The same without waiting afterwards. */
 void hostile_send_now(struct hostile *hostile, const void *frames, size_t n);
+/* The NEW_TOKEN that came; its length, 0: none. */
+size_t hostile_token(const struct hostile *hostile, uint8_t *out, size_t cap);
 /* The server closed the connection: its code, and whether it is an application's. */
 bool hostile_is_closed(const struct hostile *hostile, uint64_t *code, bool *app);
 

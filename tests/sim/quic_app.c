@@ -122,6 +122,8 @@ static void on_data(void *self, struct ph_quic_stream *stream, const uint8_t *da
         memcpy(log->rx + log->rx_len, data, n);
     log->rx_len += n;
     log->fin = fin;
+    if (app->stop_at_once && log->by_peer)
+        ph_quic_stream_stop(stream, 8);
     if (app->hold)
         log->held += n;
     else

@@ -22,9 +22,10 @@ struct quic_app {
     struct ph_quic_conn *conn; /* the latest; NULL once closed */
     unsigned ready, handshakes, closed, available_bidi, available_uni;
     struct ph_quic_end end;
-    bool hold;        /* do not consume */
-    bool echo;        /* bidirectional streams come back */
-    bool hold_credit; /* of streams that the peer opens */
+    bool hold;         /* do not consume */
+    bool echo;         /* bidirectional streams come back */
+    bool stop_at_once; /* STOP_SENDING from inside the first on_data of each stream of the peer */
+    bool hold_credit;  /* of streams that the peer opens */
     struct quic_log **logs;
     size_t logs_count, logs_cap;
     uint32_t *datagrams; /* first four bytes of each */

@@ -19,7 +19,7 @@ static void siege_start(struct siege *siege)
 {
     struct quic_pair *pair = &siege->pair;
     pair->server_node = sim_node_new(pair->sim, &pair->server_config, &pair->server.sink);
-    siege->hostile = hostile_new(pair->sim, pair->server_node, pair->client_cred, false);
+    siege->hostile = hostile_new(pair->sim, pair->server_node, pair->client_cred, NULL);
     sim_run_for(pair->sim, 1 * PH_SEC);
     CHECK(hostile_is_ready(siege->hostile));
     CHECK_INT(pair->server.handshakes, ==, 1);
@@ -256,7 +256,8 @@ TEST(sim_hostile, streams_that_only_ever_reset_stay_bounded)
     uint64_t code = 0;
     bool app = false;
     if (!hostile_is_closed(siege.hostile, &code, &app)) {
-        CHECK_INT(siege.pair.server.conn->zombies, ==, 0); /* a library that closes them itself */
+        CHECK(NGTCP2_VERSION_NUM > 0x010b00); /* a library that closes them itself */
+        CHECK_INT(siege.pair.server.conn->zombies, ==, 0);
         siege_end(&siege);
         return;
     }
@@ -313,7 +314,8 @@ TEST(sim_hostile, a_hello_without_its_beginning_is_completed)
     siege_init(&siege);
     struct quic_pair *pair = &siege.pair;
     pair->server_node = sim_node_new(pair->sim, &pair->server_config, &pair->server.sink);
-    siege.hostile = hostile_new(pair->sim, pair->server_node, pair->client_cred, true);
+    siege.hostile = hostile_new(pair->sim, pair->server_node, pair->client_cred,
+                                &(struct hostile_options){.split = true});
     sim_run_for(pair->sim, 15 * PH_MSEC);
     /* Either a Retry and no state, or (later versions of ngtcp2) a bounded buffer. */
     CHECK_INT(pair->server_node->stats.retries_sent + ph_quic_endpoint_conns(pair->server_node->ep),
@@ -322,6 +324,44 @@ TEST(sim_hostile, a_hello_without_its_beginning_is_completed)
     CHECK(hostile_is_ready(siege.hostile));
     CHECK_INT(pair->server.handshakes, ==, 1);
     siege_end(&siege);
+}
+
+/* A new connection with this token from this address: how many Retry packets it was sent. */
+static uint64_t retries_with(struct siege *siege, const uint8_t *token, size_t n,
+                             const struct ph_addr *addr)
+{
+    struct quic_pair *pair = &siege->pair;
+    uint64_t before = pair->server_node->stats.retries_sent;
+    struct hostile *other =
+        hostile_new(pair->sim, pair->server_node, pair->client_cred,
+                    &(struct hostile_options){.token = token, .token_len = n, .addr = addr});
+    sim_run_for(pair->sim, 1 * PH_SEC);
+    CHECK(hostile_is_ready(other));
+    hostile_free(other);
+    return pair->server_node->stats.retries_sent - before;
+}
+
+TEST(sim_hostile, one_token_comes_and_spares_its_address_a_retry)
+{
+    struct siege siege;
+    uint8_t token[256];
+    struct ph_addr addr;
+    siege_init(&siege);
+    siege.pair.server_config.always_retry = true;
+    siege_start(&siege);
+    addr = siege.pair.sim->nodes[1]->addr;
+    size_t n = hostile_token(siege.hostile, token, sizeof(token));
+    CHECK_INT(n, >, 16);
+    hostile_free(siege.hostile);
+    CHECK_INT(retries_with(&siege, token, n, &addr), ==, 0);
+    CHECK_INT(retries_with(&siege, token, n, NULL), ==, 1); /* from elsewhere */
+    CHECK_INT(retries_with(&siege, NULL, 0, &addr), ==, 1);
+    token[3] ^= 1;
+    CHECK_INT(retries_with(&siege, token, n, &addr), ==, 1);
+    token[3] ^= 1;
+    siege.pair.sim->now += 3600 * PH_SEC;
+    CHECK_INT(retries_with(&siege, token, n, &addr), ==, 1); /* too old */
+    quic_pair_fini(&siege.pair);
 }
 
 TEST(sim_hostile, the_owner_gets_no_event_after_closing)

@@ -230,6 +230,8 @@ bool ph_quic_stream_is_writable(
  * others after them. */
 #define PH_QUIC_BEFORE_DATAGRAMS 2
 void ph_quic_stream_set_urgency(struct ph_quic_stream *stream, unsigned urgency);
+/* Has bytes to send, and only the peer's flow control holds them back. */
+bool ph_quic_stream_is_blocked(const struct ph_quic_stream *stream);
 void ph_quic_stream_set_incremental(struct ph_quic_stream *stream,
                                     bool incremental); /* default true */
 

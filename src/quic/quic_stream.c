@@ -84,6 +84,15 @@ bool ph_quic_stream_is_writable(const struct ph_quic_stream *stream)
            !stream->peer_stopped && stream->conn->state == PH_QUIC_LIVE;
 }
 
+bool ph_quic_stream_is_blocked(const struct ph_quic_stream *stream)
+{
+    const struct ph_quic_conn *conn = stream->conn;
+    if (stream->closed || stream->reset || stream->peer_stopped || conn->qc == NULL ||
+        stream->sendq.unsent == 0) /* a FIN alone needs no window */
+        return false;
+    return stream->blocked || ngtcp2_conn_get_max_data_left(conn->qc) == 0;
+}
+
 void ph_quic_stream_hold_credit(struct ph_quic_stream *stream)
 {
     stream->hold_credit = true;

@@ -39,6 +39,7 @@ TEST(sim_quic_streams, no_more_than_the_stream_window_arrives_unconsumed)
     CHECK_INT(received(&pair.server), ==, 64 * KILOBYTE);
     CHECK_INT(log->acked, ==, 64 * KILOBYTE);
     CHECK_INT(ph_quic_stream_queued(log->stream), ==, 1000000 - 64 * KILOBYTE);
+    CHECK(ph_quic_stream_is_blocked(log->stream));
     pair.server.hold = false;
     quic_app_release(&pair.server);
     sim_run_for(pair.sim, 3 * PH_SEC);
@@ -59,12 +60,16 @@ TEST(sim_quic_streams, no_more_than_the_connection_window_arrives_unconsumed)
         quic_write_pattern(quic_app_open(&pair.client, true)->stream, 50 * KILOBYTE, i, false);
     sim_run_for(pair.sim, 3 * PH_SEC);
     CHECK_INT(received(&pair.server), ==, 100 * KILOBYTE);
+    for (size_t i = 0; i < 5; i++)
+        CHECK(ph_quic_stream_is_blocked(pair.client.logs[i]->stream));
     for (int i = 0; i < 10; i++) {
         quic_app_release(&pair.server);
         sim_run_for(pair.sim, 200 * PH_MSEC);
     }
-    for (uint64_t i = 0; i < 5; i++)
+    for (uint64_t i = 0; i < 5; i++) {
         CHECK(quic_is_pattern(quic_app_log(&pair.server, 4 * i), 50 * KILOBYTE, i));
+        CHECK(!ph_quic_stream_is_blocked(pair.client.logs[i]->stream));
+    }
     quic_pair_fini(&pair);
 }
 

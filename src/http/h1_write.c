@@ -375,8 +375,11 @@ static void on_reset(struct ph_exchange *base, uint64_t code)
 {
     (void)code; /* HTTP/1.1 has no way to say it */
     struct ph_h1_exchange *ex = of(base);
-    if (!ex->is_emitted)
-        ex->conn->is_aborted = true;
+    if (ex->is_emitted)
+        return;
+    if (ex->head != NULL) /* what was said before the cut may still be shown */
+        head_finish(ex, CHUNKED, 0);
+    ex->conn->is_aborted = true;
 }
 
 static void on_stop(struct ph_exchange *base, uint64_t code)

@@ -233,8 +233,9 @@ void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now); /* n byte
 void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now);
 uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn);    /* when to call expire; PH_NEVER */
 bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn); /* false: do not read the socket now */
-/* The owner closes the socket once `out` is empty. `abort`: close with RST, the response was cut.
- */
+/* The owner closes the socket once `out` is empty. `abort`: the response was cut (or the peer is
+ * gone, or does not read): whatever of `out` still goes out must be followed by an unclean end, RST
+ * or no close_notify; nothing in `out` looks like a complete response. */
 bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort);
 void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
 

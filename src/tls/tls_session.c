@@ -22,7 +22,7 @@ struct ph_tls_session {
     size_t in_len;
     bool is_starved;      /* the pull function had nothing to give since it was last reset */
     struct ph_sliceq out; /* records for the socket */
-    bool is_server, is_ready, is_closed, said_bye;
+    bool is_ready, is_closed, said_bye;
     int error; /* PH_E_CRYPTO once it has happened */
     char alpn[256];
 };
@@ -223,7 +223,6 @@ int ph_tls_session_new(struct ph_tls_session **out, struct ph_tls_cred *cred, bo
     struct ph_tls_session *session = ph_alloc(sizeof(*session));
     ph_live_add(PH_LIVE_TLS_SESSION, 1);
     session->tls = tls;
-    session->is_server = is_server;
     ph_sliceq_init(&session->out);
     gnutls_transport_set_ptr(tls, session);
     gnutls_transport_set_pull_function(tls, on_pull);

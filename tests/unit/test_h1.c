@@ -146,6 +146,20 @@ TEST(h1, connection_close_ends_after_the_answer)
     }
 }
 
+TEST(h1, connection_close_with_a_body_ends_after_the_answer)
+{
+    struct rig *rig = rig_new();
+    rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+                 "ab" GET);
+    CHECK_STR(rig->log, "POST h /;body(ab)end;");
+    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
+    rig_turn(rig);
+    CHECK(rig_is_done(rig));
+    CHECK_INT(rig->count, ==, 1);
+    rig_free(rig);
+}
+
 TEST(h1, application_may_close)
 {
     struct rig *rig = rig_new();
@@ -523,6 +537,53 @@ TEST(h1, reset_cuts_without_a_clean_end)
     rig->conn = NULL;
     CHECK_INT(rig->closed_cut, ==, 1);
     CHECK(strstr(rig->wire, "0\r\n\r\n") == NULL);
+    rig_free(rig);
+}
+
+TEST(h1, head_before_a_reset_is_shown_without_an_end)
+{
+    struct rig *rig = rig_new();
+    rig_say(rig, GET);
+    CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
+    ph_exchange_reset(rig->ex[0], 0);
+    CHECK(rig_is_aborted(rig));
+    rig_take(rig, SIZE_MAX);
+    CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    rig_free(rig);
+}
+
+static void reset_on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
+{
+    rig_on_body(self, ex, data, n);
+    ph_exchange_reset(ex, 0);
+}
+
+TEST(h1, reset_within_the_last_body_event_ends_all_events)
+{
+    static const char *const posts[] = {
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab" GET,
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" GET};
+    for (size_t i = 0; i < PH_COUNT_OF(posts); i++) {
+        struct rig *rig = rig_new();
+        rig->sink.on_body = reset_on_body;
+        rig_say(rig, posts[i]);
+        CHECK(rig_is_aborted(rig));
+        CHECK_STR(rig->log, "POST h /;body(ab)");
+        rig_free(rig);
+    }
+}
+
+TEST(h1, reset_after_the_whole_response_changes_nothing)
+{
+    struct rig *rig = rig_new();
+    rig_say(rig, GET);
+    struct ph_exchange *ex = rig->ex[0];
+    CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
+    ph_exchange_reset(ex, 0);
+    CHECK(!rig_is_aborted(rig));
+    rig_turn(rig);
+    CHECK_STR(rig->wire, OK0);
+    CHECK_INT(rig->closed_clean, ==, 1);
     rig_free(rig);
 }
 

@@ -218,7 +218,7 @@ TEST(tls_cert, client_verification_needs_a_usable_authority)
 /* --- Development certificate --- */
 
 struct dev {
-    char cert[256], key[256], err[256];
+    char cert[320], key[320], err[512];
     uint8_t sha256[32];
 };
 
@@ -285,7 +285,7 @@ TEST(tls_dev, second_start_reuses_and_missing_directory_is_made)
 {
     struct fixture fx;
     fixture_init(&fx);
-    char sub[96];
+    char sub[300];
     snprintf(sub, sizeof(sub), "%s/new", fx.dir);
     struct dev a, b;
     CHECK_INT(dev_make(sub, &a), ==, 0);
@@ -413,8 +413,8 @@ TEST(tls_dev, impossible_directory_gives_a_sentence)
     CHECK_INT(dev_make("/dev/null", &dev), ==, PH_E_IO);
     CHECK(strstr(dev.err, "'/dev/null'") != NULL);
     char small[8];
-    CHECK_INT(ph_dev_certificate("/tmp", small, sizeof(small), dev.key, sizeof(dev.key), dev.sha256,
-                                 dev.err, sizeof(dev.err)),
+    CHECK_INT(ph_dev_certificate("directory", small, sizeof(small), dev.key, sizeof(dev.key),
+                                 dev.sha256, dev.err, sizeof(dev.err)),
               ==, PH_E_IO);
     CHECK(strstr(dev.err, "too long") != NULL);
 }

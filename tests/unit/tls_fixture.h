@@ -18,15 +18,17 @@
 #include <unistd.h>
 
 struct fixture {
-    char dir[64];
-    char path[8][128]; /* of fixture_path(), in turn */
+    char dir[256];
+    char path[8][320]; /* of fixture_path(), in turn */
     unsigned next;
 };
 
 static inline void fixture_init(struct fixture *fixture)
 {
     memset(fixture, 0, sizeof(*fixture));
-    snprintf(fixture->dir, sizeof(fixture->dir), "/tmp/ph-tls-XXXXXX");
+    const char *base = getenv("TMPDIR");
+    snprintf(fixture->dir, sizeof(fixture->dir), "%s/ph-tls-XXXXXX",
+             base != NULL ? base : P_tmpdir);
     CHECK(mkdtemp(fixture->dir) != NULL);
 }
 
@@ -35,7 +37,7 @@ static inline void fixture_fini(struct fixture *fixture)
     DIR *dir = opendir(fixture->dir);
     CHECK(dir != NULL);
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        char path[400];
+        char path[600];
         snprintf(path, sizeof(path), "%s/%s", fixture->dir, entry->d_name);
         unlink(path);
     }

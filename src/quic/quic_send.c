@@ -18,7 +18,8 @@ struct writer {
     size_t cap;
     size_t max_datagram;
     uint64_t now;
-    bool streams_done; /* the connection's window is used up, or the packet takes no more */
+    bool streams_done; /* the packet takes no more */
+    bool window_done;  /* the connection's window is used up: only an empty FIN goes */
 };
 
 struct batch {
@@ -111,6 +112,28 @@ static struct ph_quic_stream *first_ready(const struct ph_quic_conn *conn, unsig
     return PH_CONTAINER(head->next, struct ph_quic_stream, ready);
 }
 
+/* A stream that only its end is missing of. It must not wait for the connection's window: the peer
+ * may be waiting for this end before it reads what filled the window. */
+static struct ph_quic_stream *first_ending(const struct ph_quic_conn *conn, unsigned mask)
+{
+    for (unsigned ready = conn->ready_mask & mask; ready != 0; ready &= ready - 1) {
+        const struct ph_link *head = &conn->ready_streams[__builtin_ctz(ready)];
+        for (const struct ph_link *l = head->next; l != head; l = l->next) {
+            struct ph_quic_stream *stream = PH_CONTAINER(l, struct ph_quic_stream, ready);
+            if (stream->sendq.unsent == 0)
+                return stream;
+        }
+    }
+    return NULL;
+}
+
+static struct ph_quic_stream *next_stream(const struct writer *w, unsigned mask)
+{
+    if (w->streams_done)
+        return NULL;
+    return w->window_done ? first_ending(w->conn, mask) : first_ready(w->conn, mask);
+}
+
 /* `n` bytes of the stream, and its end if `fin`, are in the packet. */
 static void stream_sent(struct ph_quic_stream *stream, size_t n, bool fin)
 {
@@ -142,7 +165,7 @@ static size_t gather(const struct ph_quic_stream *stream, ngtcp2_vec *vec, size_
 static void stream_refused(struct writer *w, struct ph_quic_stream *stream, ngtcp2_ssize rv)
 {
     if (rv == NGTCP2_ERR_STREAM_DATA_BLOCKED && ngtcp2_conn_get_max_data_left(w->conn->qc) == 0) {
-        w->streams_done = true;
+        w->window_done = true;
         return;
     }
     if (rv == NGTCP2_ERR_STREAM_DATA_BLOCKED)
@@ -162,7 +185,7 @@ static bool is_refusal(ngtcp2_ssize rv)
 static ngtcp2_ssize write_streams(struct writer *w, unsigned mask)
 {
     struct ph_quic_stream *stream;
-    while (!w->streams_done && (stream = first_ready(w->conn, mask)) != NULL) {
+    while ((stream = next_stream(w, mask)) != NULL) {
         ngtcp2_vec vec[PH_QUIC_GATHER];
         size_t count = 0;
         size_t total = gather(stream, vec, &count, w->cap);
@@ -221,7 +244,7 @@ static ngtcp2_ssize write_packet(struct writer *w)
     static const unsigned before = (1u << (PH_QUIC_BEFORE_DATAGRAMS + 1)) - 1;
     ngtcp2_path_storage_zero(&w->ps);
     w->pi = (ngtcp2_pkt_info){0};
-    w->streams_done = false;
+    w->streams_done = w->window_done = false;
     w->max_datagram = ph_quic_conn_max_datagram(w->conn);
     ngtcp2_ssize rv = write_streams(w, before);
     if (rv == NGTCP2_ERR_WRITE_MORE)

@@ -73,6 +73,27 @@ TEST(sim_quic_streams, no_more_than_the_connection_window_arrives_unconsumed)
     quic_pair_fini(&pair);
 }
 
+TEST(sim_quic_streams, an_end_does_not_wait_for_the_connection_window)
+{
+    struct quic_pair pair;
+    quic_pair_init(&pair, 19, &quic_clean_link);
+    pair.server_config.conn_window = pair.server_config.window_max = 100 * KILOBYTE;
+    pair.server_config.stream_window = 80 * KILOBYTE;
+    pair.server.hold = true;
+    CHECK(quic_pair_connect(&pair));
+    struct quic_log *log = quic_app_open(&pair.client, false);
+    ph_quic_stream_write_copy(log->stream, "short", 5);
+    sim_run_for(pair.sim, 100 * PH_MSEC);
+    for (int i = 0; i < 2; i++)
+        quic_write_pattern(quic_app_open(&pair.client, false)->stream, 80 * KILOBYTE, 1, true);
+    sim_run_for(pair.sim, 2 * PH_SEC);
+    CHECK_INT(received(&pair.server), ==, 100 * KILOBYTE);
+    ph_quic_stream_fin(log->stream);
+    sim_run_for(pair.sim, 100 * PH_MSEC);
+    CHECK(quic_app_log(&pair.server, log->id)->fin && log->closed);
+    quic_pair_fini(&pair);
+}
+
 /* The window is given back exactly once: after all kinds of endings streams that nobody
  * consumes get the whole connection window, and not a byte more. A last quarter may still be
  * unannounced: ngtcp2 does not send MAX_DATA for less. */

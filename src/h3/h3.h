@@ -224,6 +224,7 @@ struct ph_h3_config {
     size_t head_encoded;                   /* bytes of a HEADERS payload held while incomplete */
     uint64_t max_body;                     /* 0: none */
     uint64_t header_timeout, body_timeout; /* ns */
+    uint64_t write_stall_timeout;          /* ns; a response that the peer gives no window for */
     uint64_t cancel_burst, cancel_rate;
     bool webtransport; /* advertise it */
 };

@@ -30,6 +30,7 @@ void ph_h3_config_default(struct ph_h3_config *config)
         .max_body = 16 * 1024 * 1024,
         .header_timeout = 10 * PH_SEC,
         .body_timeout = 30 * PH_SEC,
+        .write_stall_timeout = 60 * PH_SEC,
         .cancel_burst = 200,
         .cancel_rate = 50,
         .webtransport = true,
@@ -55,6 +56,7 @@ struct ph_h3 *ph_h3_new(const struct ph_h3_config *config, const struct ph_excha
     ph_list_init(&h3->conns);
     ph_list_init(&h3->heads);
     ph_list_init(&h3->bodies);
+    ph_list_init(&h3->stalls);
     ph_list_init(&h3->ended);
     ph_list_init(&h3->dead);
     return h3;
@@ -273,6 +275,7 @@ void ph_h3_expire(struct ph_h3 *h3, uint64_t now)
     ph_h3_enter(h3);
     expire_list(&h3->heads, now);
     expire_list(&h3->bodies, now);
+    ph_h3_reply_expire(h3, now);
     expire_drain(h3, now);
     ph_h3_leave(h3);
 }
@@ -289,6 +292,9 @@ uint64_t ph_h3_next(const struct ph_h3 *h3)
     if (!ph_list_is_empty(&h3->ended) || !ph_list_is_empty(&h3->dead))
         return 0;
     uint64_t next = PH_MIN(first_deadline(&h3->heads), first_deadline(&h3->bodies));
+    if (!ph_list_is_empty(&h3->stalls))
+        next = PH_MIN(next,
+                      PH_CONTAINER(h3->stalls.next, const struct ph_h3_request, stall)->stall_at);
     return PH_MIN(next, h3->drain_at);
 }
 

@@ -42,6 +42,7 @@ struct ph_h3 {
     struct ph_link conns;   /* ph_h3_conn.link */
     struct ph_link heads;   /* ph_h3_stream.timer, by deadline: the timeout is the same for all */
     struct ph_link bodies;  /* the same for body_timeout */
+    struct ph_link stalls;  /* ph_h3_request.stall, by stall_at */
     struct ph_link ended;   /* ph_h3_request.ended_link */
     struct ph_link dead;    /* ph_h3_conn.link */
     struct ph_h3_claim ignored; /* user pointer of streams that nobody listens to any more */
@@ -137,6 +138,8 @@ struct ph_h3_request {
     /* Outgoing. */
     bool continued;          /* 100 (Continue) was sent */
     bool out_head, out_done; /* final head written; FIN written or our side was reset */
+    struct ph_link stall;    /* in h3->stalls while something waits to be acknowledged */
+    uint64_t stall_at;       /* ns: looked at then, unless something is acknowledged before */
     struct ph_h3_run *runs;  /* ring, power of two */
     uint32_t runs_cap, runs_head, runs_count;
 
@@ -218,5 +221,6 @@ void ph_h3_reply_error(struct ph_h3_request *req, int status);
 void ph_h3_reply_framing(struct ph_h3_request *req,
                          size_t n); /* accounts n bytes that are no body */
 void ph_h3_reply_acked(struct ph_h3_request *req, size_t n);
+void ph_h3_reply_expire(struct ph_h3 *h3, uint64_t now); /* responses that stand still */
 
 #endif

@@ -21,6 +21,39 @@ static bool can_send(const struct ph_h3_request *req)
     return !req->ended && !req->out_done && req->stream.quic != NULL && !req->stream.conn->failed;
 }
 
+/* --- Responses that stand still --- */
+
+static void stall_arm(struct ph_h3_request *req)
+{
+    struct ph_h3 *h3 = req->stream.conn->h3;
+    uint64_t timeout = h3->config.write_stall_timeout;
+    if (timeout == 0 || req->owner != PH_H3_OWNER_EXCHANGE || req->ended)
+        return;
+    req->stall_at = ph_quic_conn_now(req->stream.conn->quic) + timeout;
+    ph_list_append(&h3->stalls, &req->stall);
+}
+
+/* The peer took nothing for the whole time. If it gives no window it is a slow reader, and what
+ * waits for it is dropped; otherwise it is our own order of sending that makes the stream wait. */
+void ph_h3_reply_expire(struct ph_h3 *h3, uint64_t now)
+{
+    while (!ph_list_is_empty(&h3->stalls)) {
+        struct ph_h3_request *req = PH_CONTAINER(h3->stalls.next, struct ph_h3_request, stall);
+        if (req->stall_at > now)
+            return;
+        ph_list_remove(&req->stall);
+        if (req->stream.conn->failed)
+            continue;
+        if (!ph_quic_stream_is_blocked(req->stream.quic)) {
+            req->stall_at = now + h3->config.write_stall_timeout;
+            ph_list_append(&h3->stalls, &req->stall);
+            continue;
+        }
+        ph_count(h3->stats, timeouts_write);
+        ph_h3_request_abort(req, PH_H3_REQUEST_CANCELLED, false);
+    }
+}
+
 /* --- Runs --- */
 
 static struct ph_h3_run *run_at(struct ph_h3_request *req, uint32_t i)
@@ -78,6 +111,9 @@ void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
         req->runs_head = (req->runs_head + 1) & (req->runs_cap - 1);
         req->runs_count--;
     }
+    ph_list_remove(&req->stall);
+    if (req->runs_count > 0)
+        stall_arm(req);
     if (body > 0 && req->owner == PH_H3_OWNER_EXCHANGE && !req->ended)
         h3->sink.on_acked(h3->sink.self, &req->ex, (size_t)body);
 }
@@ -167,6 +203,8 @@ static void exchange_write(struct ph_exchange *ex, struct ph_slice slice, bool f
     if (slice.n > 0) {
         size_t len = (size_t)(ph_h3_frame_put(head, PH_H3_DATA, slice.n) - head);
         add_run(req, len, slice.n);
+        if (!ph_link_is_on(&req->stall))
+            stall_arm(req);
         ph_quic_stream_write_copy(req->stream.quic, head, len);
         ph_quic_stream_write(req->stream.quic, slice);
     } else {

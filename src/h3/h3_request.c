@@ -45,6 +45,7 @@ void ph_h3_request_end(struct ph_h3_request *req, uint64_t code, bool clean, boo
     ph_map_del(&conn->requests, req->id);
     ph_list_remove(&req->stream.timer);
     ph_list_remove(&req->held_link);
+    ph_list_remove(&req->stall);
     ph_list_append(&conn->h3->ended, &req->ended_link);
 }
 

@@ -624,6 +624,58 @@ TEST(h3_wire, C15_grease_frames_anywhere_are_skipped)
     h3_world_fini(&world);
 }
 
+/* --- Slow readers --- */
+
+/* Keeps the connection alive with small requests for `seconds`. */
+static void stay(struct h3_world *world, int seconds)
+{
+    uint8_t data[400];
+    size_t len = h3_raw_request(data, sizeof(data), "HEAD", "/");
+    for (int i = 0; i < seconds && world->raw.conn != NULL; i++) {
+        h3_raw_open(world, true, data, len, true);
+        sim_run_for(world->sim, PH_SEC);
+    }
+}
+
+static struct quic_log *ask_for_much(struct h3_world *world)
+{
+    uint8_t data[400];
+    size_t len = h3_raw_request(data, sizeof(data), "GET", "/bytes/2000000");
+    h3_wire_up(world, false);
+    world->raw.hold = true; /* consumes nothing */
+    return h3_raw_open(world, true, data, len, true);
+}
+
+TEST(h3_wire, B13_reader_that_gives_no_window_is_cut_off)
+{
+    struct h3_world world;
+    struct quic_log *slow = ask_for_much(&world);
+    stay(&world, 58);
+    CHECK(!slow->reset);
+    stay(&world, 5);
+    CHECK(slow->reset);
+    CHECK_INT(slow->reset_code, ==, PH_H3_REQUEST_CANCELLED);
+    CHECK_INT(world.stats.timeouts_write, ==, 1);
+    CHECK(!world.requests[0]->clean);
+    CHECK_INT(h3_raw_closed(&world), ==, 0);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, B13_reader_of_a_little_now_and_then_is_served)
+{
+    struct h3_world world;
+    struct quic_log *slow = ask_for_much(&world);
+    for (int i = 0; i < 5; i++) {
+        stay(&world, 30);
+        size_t few = PH_MIN(slow->held, (size_t)200000);
+        ph_quic_stream_consume(slow->stream, few);
+        slow->held -= few;
+    }
+    CHECK(!slow->reset);
+    CHECK_INT(world.stats.timeouts_write, ==, 0);
+    h3_world_fini(&world);
+}
+
 /* --- Cancelled requests --- */
 
 static void cancel_requests(struct h3_world *world, int n)

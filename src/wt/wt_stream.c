@@ -501,11 +501,14 @@ int ph_wt_stream_write(struct ph_wt_stream *stream, struct ph_slice slice, bool 
         early_push(stream, slice);
         return 0;
     }
-    if (n == 0) {
+    if (stream->quic == NULL) { /* stopped before its session opened; on_stop follows */
         drop_slice(slice);
-    } else if (ph_quic_stream_write(stream->quic, slice) != 0) {
-        return swallow(stream, n); /* stopped; on_stop is on its way */
+        return swallow(stream, n);
     }
+    if (n == 0)
+        drop_slice(slice);
+    else if (ph_quic_stream_write(stream->quic, slice) != 0)
+        return swallow(stream, n); /* stopped; on_stop is on its way */
     stream->unacked += n;
     if (fin)
         ph_quic_stream_fin(stream->quic);

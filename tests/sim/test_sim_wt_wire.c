@@ -342,6 +342,27 @@ TEST(wt_wire, row_26_streams_before_their_connect_are_delivered_after_the_answer
     wt_raw_fini(&raw);
 }
 
+TEST(wt_wire, a_stream_that_is_over_before_its_session_opens_is_told_whole)
+{
+    struct wt_raw raw;
+    wt_raw_init(&raw, false);
+    raw.app.echo = true; /* writes to it although nobody is there any more */
+    CHECK(wt_raw_start(&raw));
+    struct quic_log *connect = wt_raw_open(&raw, true);
+    struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);
+    wt_raw_write(stream, "all of it", 9);
+    wt_raw_fin(stream);
+    ph_quic_stream_stop(stream->stream, UINT64_C(0x52e4a40fa8dc));
+    wt_raw_run(&raw);
+    CHECK(stream->closed);
+    wt_raw_connect_on(&raw, connect, "/");
+    wt_raw_run(&raw);
+    const struct wt_log *there = wt_app_stream(&raw.app, 0);
+    CHECK(there->fin && there->rx_len == 9 && there->stopped && there->closed);
+    CHECK(there->has_code && there->code == 1);
+    wt_raw_fini(&raw);
+}
+
 TEST(wt_wire, row_27_one_early_stream_too_many_is_refused)
 {
     struct wt_raw raw;

@@ -10,6 +10,8 @@
  */
 #include "quic_internal.h"
 
+#include <limits.h>
+
 struct writer {
     struct ph_quic_conn *conn;
     ngtcp2_path_storage ps;
@@ -18,8 +20,8 @@ struct writer {
     size_t cap;
     size_t max_datagram;
     uint64_t now;
+    uint64_t window;   /* bytes that the connection's window still takes */
     bool streams_done; /* the packet takes no more */
-    bool window_done;  /* the connection's window is used up: only an empty FIN goes */
 };
 
 struct batch {
@@ -131,7 +133,7 @@ static struct ph_quic_stream *next_stream(const struct writer *w, unsigned mask)
 {
     if (w->streams_done)
         return NULL;
-    return w->window_done ? first_ending(w->conn, mask) : first_ready(w->conn, mask);
+    return w->window == 0 ? first_ending(w->conn, mask) : first_ready(w->conn, mask);
 }
 
 /* `n` bytes of the stream, and its end if `fin`, are in the packet. */
@@ -162,12 +164,8 @@ static size_t gather(const struct ph_quic_stream *stream, ngtcp2_vec *vec, size_
 }
 
 /* A stream that the library refused to write. */
-static void stream_refused(struct writer *w, struct ph_quic_stream *stream, ngtcp2_ssize rv)
+static void stream_refused(struct ph_quic_stream *stream, ngtcp2_ssize rv)
 {
-    if (rv == NGTCP2_ERR_STREAM_DATA_BLOCKED && ngtcp2_conn_get_max_data_left(w->conn->qc) == 0) {
-        w->window_done = true;
-        return;
-    }
     if (rv == NGTCP2_ERR_STREAM_DATA_BLOCKED)
         stream->blocked = true; /* until MAX_STREAM_DATA */
     else if (rv == NGTCP2_ERR_STREAM_SHUT_WR)
@@ -181,32 +179,35 @@ static bool is_refusal(ngtcp2_ssize rv)
            rv == NGTCP2_ERR_STREAM_NOT_FOUND;
 }
 
+static ngtcp2_ssize write_stream(struct writer *w, struct ph_quic_stream *stream, uint32_t flags)
+{
+    ngtcp2_vec vec[PH_QUIC_GATHER];
+    size_t count = 0;
+    size_t total = gather(stream, vec, &count, w->cap);
+    bool fin = stream->fin && !stream->reset && total == stream->sendq.unsent;
+    ngtcp2_ssize taken = -1;
+    if (fin)
+        flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+    ngtcp2_ssize rv = ngtcp2_conn_writev_stream(w->conn->qc, &w->ps.path, &w->pi, w->dest, w->cap,
+                                                &taken, flags, stream->id, vec, count, w->now);
+    if (taken >= 0) {
+        stream_sent(stream, (size_t)taken, fin && (size_t)taken == total);
+        w->window -= PH_MIN(w->window, (uint64_t)taken);
+        w->streams_done = taken == 0 && total > 0; /* no room for data: do not ask again */
+    }
+    return rv;
+}
+
 /* NGTCP2_ERR_WRITE_MORE: the packet has room; otherwise the result of the packet. */
 static ngtcp2_ssize write_streams(struct writer *w, unsigned mask)
 {
     struct ph_quic_stream *stream;
     while ((stream = next_stream(w, mask)) != NULL) {
-        ngtcp2_vec vec[PH_QUIC_GATHER];
-        size_t count = 0;
-        size_t total = gather(stream, vec, &count, w->cap);
-        bool fin = stream->fin && !stream->reset && total == stream->sendq.unsent;
-        uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
-        if (fin)
-            flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
-        ngtcp2_ssize taken = -1;
-        ngtcp2_ssize rv =
-            ngtcp2_conn_writev_stream(w->conn->qc, &w->ps.path, &w->pi, w->dest, w->cap, &taken,
-                                      flags, stream->id, vec, count, w->now);
-        if (is_refusal(rv)) {
-            stream_refused(w, stream, rv);
-            continue;
-        }
-        if (taken >= 0)
-            stream_sent(stream, (size_t)taken, fin && (size_t)taken == total);
-        if (rv != NGTCP2_ERR_WRITE_MORE)
+        ngtcp2_ssize rv = write_stream(w, stream, NGTCP2_WRITE_STREAM_FLAG_MORE);
+        if (is_refusal(rv))
+            stream_refused(stream, rv);
+        else if (rv != NGTCP2_ERR_WRITE_MORE)
             return rv;
-        if (taken == 0 && total > 0)
-            w->streams_done = true; /* no room for data: do not ask again */
     }
     return NGTCP2_ERR_WRITE_MORE;
 }
@@ -238,23 +239,39 @@ static ngtcp2_ssize write_datagrams(struct writer *w)
     return NGTCP2_ERR_WRITE_MORE;
 }
 
-/* One packet. Its length, 0 when nothing is to be or may be sent, or a library error. */
+/* Ends the packet with what the library itself has to say. A stream that waits for the connection's
+ * window is named, so that the library may tell the peer (DATA_BLOCKED, RFC 9000 4.1). */
+static ngtcp2_ssize finish_packet(struct writer *w)
+{
+    struct ph_quic_stream *stream =
+        w->window == 0 && !w->streams_done ? first_ready(w->conn, UINT_MAX) : NULL;
+    if (stream != NULL) {
+        ngtcp2_ssize rv = write_stream(w, stream, NGTCP2_WRITE_STREAM_FLAG_NONE);
+        if (!is_refusal(rv))
+            return rv;
+        stream_refused(stream, rv);
+    }
+    return ngtcp2_conn_writev_stream(w->conn->qc, &w->ps.path, &w->pi, w->dest, w->cap, NULL,
+                                     NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, w->now);
+}
+
+/* One packet. Its length, 0 when nothing is to be or may be sent, or a library error. The library
+ * answers 0 to stream data without connection window, as it does when the congestion window is
+ * full: such data is not offered, or it would hold up datagrams. */
 static ngtcp2_ssize write_packet(struct writer *w)
 {
     static const unsigned before = (1u << (PH_QUIC_BEFORE_DATAGRAMS + 1)) - 1;
     ngtcp2_path_storage_zero(&w->ps);
     w->pi = (ngtcp2_pkt_info){0};
-    w->streams_done = w->window_done = false;
+    w->streams_done = false;
+    w->window = ngtcp2_conn_get_max_data_left(w->conn->qc);
     w->max_datagram = ph_quic_conn_max_datagram(w->conn);
     ngtcp2_ssize rv = write_streams(w, before);
     if (rv == NGTCP2_ERR_WRITE_MORE)
         rv = write_datagrams(w);
     if (rv == NGTCP2_ERR_WRITE_MORE)
         rv = write_streams(w, ~before);
-    if (rv == NGTCP2_ERR_WRITE_MORE)
-        rv = ngtcp2_conn_writev_stream(w->conn->qc, &w->ps.path, &w->pi, w->dest, w->cap, NULL,
-                                       NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, w->now);
-    return rv;
+    return rv == NGTCP2_ERR_WRITE_MORE ? finish_packet(w) : rv;
 }
 
 /* --- Packets into batches --- */

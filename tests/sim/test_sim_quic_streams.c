@@ -657,6 +657,33 @@ TEST(sim_quic_datagrams, queues_take_turns_and_outlive_the_connection)
     quic_pair_fini(&pair);
 }
 
+TEST(sim_quic_datagrams, streams_without_window_do_not_hold_them_up)
+{
+    struct quic_pair pair;
+    struct ph_quic_dgramq q;
+    quic_pair_init(&pair, 38, &quic_clean_link);
+    pair.server_config.conn_window = pair.server_config.window_max = 50 * KILOBYTE;
+    pair.server_config.stream_window = 50 * KILOBYTE;
+    pair.server.hold = true;
+    CHECK(quic_pair_connect(&pair));
+    for (unsigned urgency = 0; urgency < 8; urgency++) {
+        struct quic_log *log = quic_app_open(&pair.client, false);
+        ph_quic_stream_set_urgency(log->stream, urgency);
+        quic_write_pattern(log->stream, 100 * KILOBYTE, 1, true);
+    }
+    sim_run_for(pair.sim, 2 * PH_SEC);
+    CHECK_INT(received(&pair.server), ==, 50 * KILOBYTE);
+    queue_init(&q, pair.client.conn, 0, 10, 1000);
+    for (uint32_t i = 0; i < 10; i++)
+        push(&q, i, 50, PH_NEVER);
+    sim_run_for(pair.sim, 50 * PH_MSEC);
+    CHECK_INT(pair.server.datagrams_count, ==, 10);
+    CHECK(!PH_QUIC_SCAN_FRAMES || /* DATA_BLOCKED */
+          pair.server.conn->seen_credit[4] == 50 * KILOBYTE);
+    ph_quic_dgramq_fini(&q);
+    quic_pair_fini(&pair);
+}
+
 TEST(sim_quic_datagrams, empty_payloads_arrive)
 {
     struct quic_pair pair;

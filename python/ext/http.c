@@ -112,11 +112,15 @@ static void finish_response(Exchange *ex)
     await_wake_all(&ex->senders);
 }
 
-/* Cuts the response, so that the client can tell that it is not whole. */
+/* Cuts the response, so that the client can tell that it is not whole. A head that was kept goes
+ * out first: the client is to see a response that is cut, not a connection that breaks. */
 static void cut(Exchange *ex)
 {
-    if (ex->base.chan != NULL && ex->response != RESPONSE_DONE) {
-        ph_chan_reset(ex->base.chan, H3_INTERNAL_ERROR);
+    ph_chan *chan = ex->base.chan;
+    if (chan != NULL && ex->response != RESPONSE_DONE) {
+        if (ex->response == RESPONSE_STARTED)
+            ph_chan_respond(chan, ex->base.status, ex->head.list, ex->head.count, false);
+        ph_chan_reset(chan, H3_INTERNAL_ERROR);
         server_touch(ex->base.server);
     }
     finish_response(ex);
@@ -138,11 +142,9 @@ static int core_refused(Exchange *ex, int rc)
 static int send_head(Exchange *ex, bool fin)
 {
     int rc = ph_chan_respond(ex->base.chan, ex->base.status, ex->head.list, ex->head.count, fin);
-    fields_clear(&ex->head);
-    if (rc != PH_OK)
-        return core_refused(ex, rc);
     ex->response = RESPONSE_SENDING;
-    return 0;
+    fields_clear(&ex->head);
+    return rc == PH_OK ? 0 : core_refused(ex, rc);
 }
 
 /* The first content-length of the head; a wrong one is the application's error. */
@@ -435,11 +437,7 @@ static void http_finish(Channel *channel, PyObject *exc, bool cancelled)
     report(ex, exc, cancelled);
     if (ex->response == RESPONSE_NONE) {
         answer_500(ex);
-    } else if (ex->response != RESPONSE_DONE) {
-        /* A head that was kept goes out first: the client sees a response that is cut. */
-        if (ex->response == RESPONSE_STARTED && channel->chan != NULL && !ex->gone &&
-            send_head(ex, false) < 0)
-            PyErr_Clear();
+    } else {
         cut(ex);
     }
     if (channel->chan != NULL && !ex->body_complete && !ex->gone)

@@ -351,7 +351,7 @@ async def test_close_while_applications_run() -> None:
     core = _core.Server(options)
     core.start(app, asyncio.get_running_loop())
     ports = {kind: int(text.rpartition(":")[2]) for kind, text in core.addresses()}
-    reader, writer = await asyncio.open_connection("127.0.0.1", ports["tcp"])
+    _, writer = await asyncio.open_connection("127.0.0.1", ports["tcp"])
     writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
     async with dial(ports["quic"]) as client:
         client.request_session()

@@ -1,12 +1,7 @@
-/*
- * events.c - publishes a tick ten times a second to every WebTransport session: on one
- * unidirectional stream each, or as datagrams when the path is /datagrams.
+/* events.c - publishes a tick ten times a second to every WebTransport session: on one
+ * unidirectional stream each (who does not read misses some), or as datagrams at /datagrams.
  *
- *      events [quic-address] [cert.pem key.pem | --dev directory]
- *
- * A session that does not read is skipped while its buffer is full, so that it costs a bounded
- * amount of memory and nobody else waits for it.
- */
+ *      events [quic-address] [cert.pem key.pem | --dev directory] */
 #include <poll.h>
 #include <pronghorn.h>
 #include <signal.h>
@@ -16,12 +11,11 @@
 #include <time.h>
 
 #define TICK_MS 100
-
 struct subscriber {
-    ph_chan *session, *stream; /* stream: NULL for datagrams */
+    ph_chan *session, *stream; /* stream: NULL once closed */
+    bool datagrams;
     struct subscriber *next;
 };
-
 static struct subscriber *subscribers;
 static volatile sig_atomic_t stop;
 
@@ -30,34 +24,33 @@ static void on_signal(int number)
     stop = number;
 }
 
-static long long now_ms(void)
+static double now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
 static void subscribe(ph_chan *session)
 {
-    struct subscriber *one = calloc(1, sizeof(*one));
+    struct subscriber *one = malloc(sizeof(*one));
     bool datagrams = strcmp(ph_chan_request(session)->target, "/datagrams") == 0;
+    *one = (struct subscriber){session, NULL, datagrams, subscribers};
     ph_chan_accept(session, NULL, 0, NULL);
-    *one = (struct subscriber){session, datagrams ? NULL : ph_chan_open_stream(session, false),
-                               subscribers};
+    one->stream = datagrams ? NULL : ph_chan_open_stream(session, false);
     subscribers = one;
 }
 
 static void on_closed(ph_chan *chan)
 {
-    for (struct subscriber **at = &subscribers; *at != NULL; at = &(*at)->next) {
-        struct subscriber *one = *at;
-        if (one->stream == chan)
-            one->stream = NULL;
-        if (one->session != chan)
-            continue;
-        *at = one->next;
-        free(one);
-        break;
+    struct subscriber **at = &subscribers, *one;
+    for (; (one = *at) != NULL; at = &one->next) {
+        one->stream = one->stream == chan ? NULL : one->stream;
+        if (one->session == chan) {
+            *at = one->next;
+            free(one);
+            break;
+        }
     }
     ph_chan_release(chan);
 }
@@ -69,9 +62,9 @@ static void publish(void)
     int n = snprintf(text, sizeof(text), "tick %llu\n", number++);
     ph_buf *buf = ph_buf_copy(text, (size_t)n); /* one buffer for all */
     for (struct subscriber *one = subscribers; one != NULL; one = one->next) {
-        if (one->stream == NULL)
+        if (one->datagrams)
             ph_chan_send_datagram(one->session, ph_buf_ref(buf), TICK_MS);
-        else if (ph_chan_queued(one->stream) < 4096)
+        else if (one->stream != NULL && ph_chan_queued(one->stream) < 4096)
             ph_chan_write(one->stream, ph_buf_ref(buf), false);
     }
     ph_buf_unref(buf);
@@ -101,36 +94,26 @@ int main(int argc, char **argv)
     ph_server *server;
     ph_event event = {0};
     ph_config *config = ph_config_new();
-    bool dev = argc < 4 || strcmp(argv[2], "--dev") == 0, draining = false;
-    if (ph_config_set(config, "quic_bind", argc > 1 ? argv[1] : "localhost:4433") < 0 ||
-        ph_config_set(config, dev ? "dev_certificate" : "certfile",
-                      argc < 4 ? "certs" : argv[dev ? 3 : 2]) < 0 ||
-        ph_config_set(config, "keyfile", dev ? NULL : argv[3]) < 0 ||
-        ph_server_new(&server, config, err, sizeof(err)) < 0) {
-        fprintf(stderr, "%s\n", *ph_config_error(config) ? ph_config_error(config) : err);
-        return 2;
-    }
+    bool dev = argc < 4 || strcmp(argv[2], "--dev") == 0;
+    ph_config_set(config, dev ? "dev_certificate" : "certfile", argc < 4 ? "certs" : argv[2 + dev]);
+    ph_config_set(config, "keyfile", dev ? NULL : argv[3]);
+    ph_config_set(config, "quic_bind", argc > 1 ? argv[1] : "localhost:4433");
+    int rc = ph_server_new(&server, config, err, sizeof(err));
     ph_config_free(config);
+    if (rc < 0)
+        return fprintf(stderr, "%s\n", err), 2;
     for (size_t i = 0; ph_server_address(server, i, &kind, text, sizeof(text)) == 0; i++)
-        printf("listening kind=%s address=%s\n", kind, text);
-    fflush(stdout);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+        fprintf(stderr, "listening kind=%s address=%s\n", kind, text);
+    signal(SIGINT, on_signal), signal(SIGTERM, on_signal);
     ph_server_start(server);
-    for (long long due = now_ms(); event.kind != PH_EVENT_STOPPED;) {
-        struct pollfd wait = {.fd = ph_server_fd(server), .events = POLLIN};
-        long long left = due - now_ms();
-        poll(&wait, 1, left > 0 ? (int)left : 0);
-        if (stop && !draining)
-            ph_server_drain(server, 2000);
-        draining = stop != 0;
-        while (event.kind != PH_EVENT_STOPPED && ph_server_next(server, &event))
+    for (double due = now_ms(); event.kind != PH_EVENT_STOPPED;) {
+        poll(&(struct pollfd){ph_server_fd(server), POLLIN, 0}, 1, TICK_MS / 4);
+        if (stop)
+            ph_server_drain(server, 2000); /* the earliest deadline counts */
+        for (; now_ms() >= due; due += TICK_MS)
+            publish();
+        while (ph_server_next(server, &event))
             on_event(&event);
-        if (now_ms() < due)
-            continue;
-        publish();
-        ph_server_flush(server);
-        due += TICK_MS;
     }
     ph_server_free(server);
     return 0;

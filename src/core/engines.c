@@ -103,6 +103,7 @@ static void h3_configure(struct ph_h3_config *h3, const struct ph_config *config
     h3->max_body = config->max_body;
     h3->header_timeout = config->header_timeout * PH_MSEC;
     h3->body_timeout = config->body_timeout * PH_MSEC;
+    h3->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
     h3->cancel_burst = config->cancel_burst;
     h3->cancel_rate = config->cancel_rate;
     h3->webtransport = config->webtransport != 0;

@@ -155,7 +155,6 @@ struct ph_wt_config {
      * request addresses, and any loopback page when that is a loopback name. Borrowed. */
     const char *const *allowed_origins;
     size_t allowed_origins_len;
-    bool dev; /* any http or https loopback origin is allowed too */
 };
 void ph_wt_config_default(struct ph_wt_config *config);
 

@@ -129,8 +129,7 @@ static void on_conn_closed(void *self, struct ph_h3_conn *h3)
     struct wt_conn *conn = ph_h3_conn_ext(h3);
     if (conn == NULL)
         return;
-    while (!ph_list_is_empty(&conn->sessions))
-        ph_wt_session_detach(PH_CONTAINER(conn->sessions.next, struct ph_wt_session, link));
+    PH_ASSERT(ph_list_is_empty(&conn->sessions));
     while (!ph_list_is_empty(&conn->pending))
         ph_wt_stream_refuse(PH_CONTAINER(conn->pending.next, struct ph_wt_stream, link),
                             PH_WT_SESSION_GONE);

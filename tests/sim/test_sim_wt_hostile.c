@@ -85,6 +85,29 @@ TEST(wt_hostile, d01_a_fin_does_not_free_the_place_of_an_early_stream)
     wt_raw_fini(&raw);
 }
 
+TEST(wt_hostile, d01_a_connection_that_ends_takes_early_things_with_it)
+{
+    struct wt_raw raw;
+    wt_raw_init(&raw, false);
+    CHECK(wt_raw_start(&raw));
+    uint64_t id = wt_raw_open(&raw, true)->id;
+    for (size_t i = 0; i < 6; i++) {
+        struct quic_log *log = wt_raw_stream(&raw, i % 2 == 0, id);
+        wt_raw_write(log, "x", 1);
+        if (i < 4)
+            wt_raw_fin(log);
+        wt_raw_datagram(&raw, id, "abcde", 5);
+    }
+    wt_raw_write(wt_raw_open(&raw, false), "\x40\x54", 2);
+    run_seconds(&raw, 1);
+    CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 7);
+    ph_quic_conn_close(raw.raw.conn, PH_H3_NO_ERROR, "");
+    run_seconds(&raw, 1);
+    CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
+    CHECK_INT(raw.app.sessions_count, ==, 0);
+    wt_raw_fini(&raw);
+}
+
 TEST(wt_hostile, d02_datagrams_for_a_connect_that_never_comes)
 {
     static uint8_t big[1000];

@@ -37,6 +37,7 @@ if $tests; then
     want_command clang clang
     clang_can_fuzz || packages+=(libclang-rt-dev)
     want_command git git
+    want_command curl curl
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 fi

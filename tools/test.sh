@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 GROUPS_ALL=(format lint layers build unit sim asan tsan fuzz pytest pytest-asan browser)
-PYTEST_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
+GROUP_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
 
 release_build() {
     tools/build.sh release -Dbuildtype=release -Dpython=true --werror && say "build: no warnings"
@@ -21,7 +21,7 @@ pytest_asan() {
     PYTHONPATH=$ROOT/$package PYTHONMALLOC=malloc \
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
         LD_PRELOAD="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)" \
-        timeout "$PYTEST_SECONDS" "$VENV/bin/python" -m pytest -q
+        timeout "$GROUP_SECONDS" "$VENV/bin/python" -m pytest -q
 }
 run_group() {
     case $1 in
@@ -33,9 +33,9 @@ run_group() {
     sim) build/release/sim ;;
     asan | tsan) tools/sanitize.sh "$1" ;;
     fuzz) tools/fuzz.sh 10 ;;
-    pytest) timeout "$PYTEST_SECONDS" "$VENV/bin/python" -m pytest -q ;;
+    pytest) timeout "$GROUP_SECONDS" "$VENV/bin/python" -m pytest -q ;;
     pytest-asan) pytest_asan ;;
-    browser) node --test tests/browser/*.test.mjs ;;
+    browser) timeout -k 10 "$GROUP_SECONDS" node --test tests/browser/*.test.mjs ;;
     *) die "no group '$1': ${GROUPS_ALL[*]}" ;;
     esac
 }

@@ -168,6 +168,27 @@ TEST(server, cut_response_shows_what_there_was_and_that_it_is_cut)
     world_stop(&world);
 }
 
+TEST(server, http1_pipelined_requests_through_a_small_ring)
+{
+    static struct world world;
+    enum { REQUESTS = 200 };
+    static const char one[] = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "ring_slots", "8", NULL});
+    world_tcp(&world, "tcp", one);
+    for (int i = 1; i < REQUESTS; i++)
+        world_tcp_send(&world, one, strlen(one));
+    size_t seen = 0, at = 0;
+    WORLD_UNTIL(&world, ({
+        for (char *p; (p = strstr(world.text + at, "\r\n\r\nhello")) != NULL; seen++)
+            at = (size_t)(p - world.text) + 9;
+        seen == REQUESTS;
+    }));
+    WORLD_UNTIL(&world, world.chans[REQUESTS - 1]->closed);
+    for (size_t i = 0; i < world.chans_n; i++)
+        CHECK(world.chans[i]->clean);
+    world_stop(&world);
+}
+
 TEST(server, http1_client_that_leaves_closes_its_channel)
 {
     static struct world world;
@@ -663,216 +684,5 @@ TEST(server, webtransport_can_be_turned_off)
     CHECK(client_session(&client, "/", NULL, 0, NULL, 0) == NULL);
     struct client_request *request = client_request(&client, "GET", "/hello", NULL, 0);
     WORLD_UNTIL(&world, request->end);
-    world_stop(&world);
-}
-
-/* --- Drain and stop --- */
-
-TEST(server, drain_lets_work_finish)
-{
-    static struct world world;
-    struct client client;
-    world_start(&world,
-                (const char *const[]){"quic_bind", "127.0.0.1:0", "bind", "127.0.0.1:0", NULL});
-    world_connect(&world, &client);
-    struct client_session *session = world_session(&world, &client, "/");
-    struct client_request *request = client_request(&client, "GET", "/wait", NULL, 0);
-    world_tcp(&world, "tcp", "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
-    WORLD_UNTIL(&world, world.chans_n == 3);
-    ph_server_drain(world.server, 20000);
-    WORLD_UNTIL(&world, session->closed);
-    CHECK(session->clean && session->code == 99); /* what this application does when asked */
-    struct world_chan *chan = world.chans[0];
-    WORLD_UNTIL(&world, chan->closed);
-    CHECK(chan->drains == 1 && chan->drain_local && chan->local);
-    CHECK(!world.stopped);
-    for (size_t i = 0; i < world.chans_n; i++) {
-        if (world.chans[i]->chan == NULL)
-            continue;
-        CHECK_INT(ph_chan_respond(world.chans[i]->chan, 204, NULL, 0, true), ==, 0);
-    }
-    ph_server_flush(world.server);
-    WORLD_UNTIL(&world, request->end && world.tcp_eof);
-    CHECK_INT(request->status, ==, 204);
-    CHECK(strstr(world.text, "HTTP/1.1 204") != NULL);
-    WORLD_UNTIL(&world, world.stopped);
-    WORLD_UNTIL(&world, client.closed);
-    for (size_t i = 0; i < world.chans_n; i++)
-        CHECK(world.chans[i]->closed && world.chans[i]->clean);
-    world_stop(&world);
-}
-
-TEST(server, drain_of_an_idle_server_stops_at_once)
-{
-    static struct world world;
-    struct client client;
-    world_start(&world, QUIC_ONLY);
-    world_connect(&world, &client);
-    ph_server_drain(world.server, 3600000);
-    WORLD_UNTIL(&world, world.stopped && client.closed);
-    world_stop(&world);
-}
-
-TEST(server, drain_deadline_closes_what_is_left)
-{
-    static struct world world;
-    struct client client;
-    world_start(&world,
-                (const char *const[]){"quic_bind", "127.0.0.1:0", "bind", "127.0.0.1:0", NULL});
-    world.leave_open = true;
-    world_connect(&world, &client);
-    struct client_session *session = world_session(&world, &client, "/");
-    client_write(client_open(session, true), "x", 1, false);
-    client_request(&client, "GET", "/wait", NULL, 0);
-    world_tcp(&world, "tcp", "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
-    WORLD_UNTIL(&world, world.chans_n == 4);
-    ph_server_drain(world.server, 3600000);
-    WORLD_UNTIL(&world, session->drain);
-    CHECK(!world.stopped);
-    ph_server_drain(world.server, 50); /* a shorter deadline counts */
-    WORLD_UNTIL(&world, world.stopped);
-    for (size_t i = 0; i < world.chans_n; i++)
-        CHECK(world.chans[i]->closed);
-    CHECK(!world.chans[0]->clean);
-    WORLD_UNTIL(&world, client.closed && (world.tcp_eof || world.tcp_reset));
-    ph_event event;
-    CHECK_INT(ph_server_next(world.server, &event), ==, 0);
-    world_stop(&world);
-}
-
-TEST(server, free_under_load_leaves_nothing)
-{
-    static struct world world;
-    struct client client;
-    world_start(&world, (const char *const[]){"quic_bind", "127.0.0.1:0", "bind", "127.0.0.1:0",
-                                              "ring_slots", "8", NULL});
-    world_connect(&world, &client);
-    struct client_session *session = world_session(&world, &client, "/");
-    world.hold = true;
-    uint8_t *bytes = pattern(100000);
-    for (int i = 0; i < 30; i++)
-        client_write(client_open(session, (i & 1) != 0), bytes, 100000, i % 3 == 0);
-    world_tcp(&world, "tcp", "GET /bytes/9000000 HTTP/1.1\r\nHost: a\r\n\r\n");
-    for (int i = 0; i < 5; i++)
-        world_step(&world);
-    ph_free(bytes);
-    world_stop(&world); /* the harness looks for what is left */
-}
-
-TEST(server, never_started_is_freed_too)
-{
-    static struct world world;
-    ph_server *server;
-    char err[512];
-    ph_config *config = ph_config_new();
-    ph_config_set(config, "bind", "127.0.0.1:0");
-    CHECK_INT(ph_server_new(&server, config, err, sizeof(err)), ==, 0);
-    ph_server_drain(server, 0);
-    ph_server_free(server);
-    ph_server_free(NULL);
-    ph_config_free(config);
-    (void)world;
-}
-
-/* --- What ph_server_new() refuses --- */
-
-static void expect_refusal(const char *const *options, int code, const char *words)
-{
-    ph_server *server = NULL;
-    char err[512] = "";
-    ph_config *config = ph_config_new();
-    for (; *options != NULL; options += 2)
-        CHECK_INT(ph_config_set(config, options[0], options[1]), ==, 0);
-    CHECK_INT(ph_server_new(&server, config, err, sizeof(err)), ==, code);
-    if (strstr(err, words) == NULL)
-        ph_test_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", err, words);
-    ph_config_free(config);
-}
-
-TEST(server, refuses_what_does_not_go_together)
-{
-    expect_refusal((const char *const[]){"max_body", "1", NULL}, PH_E_CONFIG, "no address");
-    expect_refusal((const char *const[]){"quic_bind", "127.0.0.1:0", NULL}, PH_E_CONFIG,
-                   "quic_bind: QUIC needs a certificate");
-    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "keyfile", "k", NULL}, PH_E_CONFIG,
-                   "keyfile: ");
-    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "verify_mode", "required", NULL},
-                   PH_E_CONFIG, "verify_mode: ");
-    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "send_buffer", "100", NULL},
-                   PH_E_CONFIG, "send_buffer_low: ");
-    expect_refusal((const char *const[]){"bind", "no-such-host.invalid:80", NULL}, PH_E_CONFIG,
-                   "bind: ");
-    expect_refusal(
-        (const char *const[]){"bind", "127.0.0.1:0", "certfile", "/nonexistent/c.pem", NULL},
-        PH_E_TLS, "/nonexistent/c.pem");
-}
-
-TEST(server, address_in_use_is_named_and_leaves_nothing_bound)
-{
-    static struct world world;
-    char address[64];
-    world_start(&world, TCP_ONLY);
-    struct ph_addr addr = world_addr(&world, "tcp");
-    ph_addr_text(&addr, address, sizeof(address));
-    expect_refusal((const char *const[]){"insecure_bind", "127.0.0.1:0", "bind", address, NULL},
-                   PH_E_IO, address);
-    world_stop(&world);
-    /* Nothing of the first attempt holds the address now. */
-    world_start(&world, (const char *const[]){"bind", address, NULL});
-    world_stop(&world);
-}
-
-TEST(server, localhost_has_one_port_in_both_families)
-{
-    static struct world world;
-    const char *kind;
-    char text[64];
-    int port[2] = {0, 0}, n[2] = {0, 0};
-    world_start(&world, (const char *const[]){"quic_bind", "localhost:0", "insecure_bind",
-                                              "localhost:0", NULL});
-    for (size_t i = 0; ph_server_address(world.server, i, &kind, text, sizeof(text)) == 0; i++) {
-        int quic = strcmp(kind, "quic") == 0, this = atoi(strrchr(text, ':') + 1);
-        CHECK(port[quic] == 0 || port[quic] == this);
-        port[quic] = this;
-        n[quic]++;
-    }
-    CHECK_INT(n[0], >=, 1);
-    CHECK_INT(n[0], ==, n[1]);
-    world_stop(&world);
-}
-
-TEST(server, options_that_are_ignored_are_told)
-{
-    static struct world world;
-    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "alpn", "h2", "alpn",
-                                              "http/1.1", NULL});
-    WORLD_UNTIL(&world, strstr(world.log, "h2") != NULL);
-    world_stop(&world);
-}
-
-TEST(server, secret_comes_from_hex_or_a_file)
-{
-    static struct world world;
-    char path[128];
-    world_start(&world, (const char *const[]){"quic_bind", "127.0.0.1:0", "secret",
-                                              "00112233445566778899aabbccddeeff"
-                                              "00112233445566778899aabbccddeeff",
-                                              NULL});
-    snprintf(path, sizeof(path), "%s/dev-key.pem", world.dir); /* any file of 32 bytes will do */
-    char cert[128];
-    snprintf(cert, sizeof(cert), "%s", world.dir);
-    const char *const good[] = {"quic_bind", "127.0.0.1:0", "dev_certificate", cert, "secret",
-                                path,        NULL};
-    ph_config *config = ph_config_new();
-    ph_server *server;
-    char err[512];
-    for (size_t i = 0; good[i] != NULL; i += 2)
-        CHECK_INT(ph_config_set(config, good[i], good[i + 1]), ==, 0);
-    CHECK_INT(ph_server_new(&server, config, err, sizeof(err)), ==, 0);
-    ph_server_free(server);
-    ph_config_free(config);
-    expect_refusal((const char *const[]){"quic_bind", "127.0.0.1:0", "dev_certificate", cert,
-                                         "secret", "tooshort", NULL},
-                   PH_E_CONFIG, "secret: ");
     world_stop(&world);
 }

@@ -280,6 +280,7 @@ typedef struct Server {
     ph_server *core; /* NULL once closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
+    PyObject *http_template, *wt_template;                 /* dicts; scope.c */
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */
     unsigned long thread; /* the consumer thread */
@@ -423,6 +424,7 @@ PyObject *run_new(Channel *channel);
 /* --- Scopes (scope.c) --- */
 
 int scope_init(State *st);
+int scope_prepare(Server *server); /* at start, when its settings are known */
 PyObject *scope_http(Server *server, const ph_request *request);
 PyObject *scope_webtransport(Server *server, const ph_request *request);
 

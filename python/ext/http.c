@@ -317,11 +317,14 @@ static int http_send(Channel *channel, Await *await, PyObject **result)
     int step = http_step(as_exchange(channel), await, message);
     if (step == STEP_WAIT)
         return await_keep(await, message);
+    if (step == STEP_DONE) {
+        message_clear(message);
+        *result = Py_NewRef(Py_None);
+        return step;
+    }
     PyObject *exc = exception_take();
     message_clear(message);
     exception_give(exc);
-    if (step == STEP_DONE)
-        *result = Py_NewRef(Py_None);
     return step;
 }
 

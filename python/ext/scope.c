@@ -165,7 +165,12 @@ static PyObject *make_address(const char *host, uint16_t port)
 {
     if (host == NULL || host[0] == '\0')
         return Py_NewRef(Py_None);
-    return Py_BuildValue("(sH)", host, port);
+    PyObject *text = PyUnicode_FromString(host);
+    PyObject *number = PyLong_FromLong(port);
+    PyObject *pair = text != NULL && number != NULL ? PyTuple_Pack(2, text, number) : NULL;
+    Py_XDECREF(text);
+    Py_XDECREF(number);
+    return pair;
 }
 
 /* A request target without what comes before its path, in absolute form (RFC 9112 3.2.2), and
@@ -262,14 +267,11 @@ static int put_target(State *st, const Server *server, const char *target, PyObj
     int rc = put(scope, st->str.path, text);
     if (raw == NULL)
         return -1;
-    if (put(scope, st->str.raw_path, raw) < 0)
-        rc = -1;
-    if (rc == 0)
-        rc = put(scope, st->str.query_string,
-                 PyBytes_FromStringAndSize(query, (Py_ssize_t)query_len));
-    if (rc == 0)
-        rc = PyDict_SetItem(scope, st->str.root_path, server->root_path);
-    return rc;
+    if (put(scope, st->str.raw_path, raw) < 0 || rc < 0)
+        return -1;
+    PyObject *bytes = query_len > 0 ? PyBytes_FromStringAndSize(query, (Py_ssize_t)query_len)
+                                    : Py_NewRef(st->empty_bytes);
+    return put(scope, st->str.query_string, bytes);
 }
 
 static PyObject *http_version_borrowed(State *st, int version)
@@ -320,15 +322,47 @@ static PyObject *make_asgi(State *st)
 
 /* --- Scopes --- */
 
-/* What both kinds have. */
-static PyObject *make_common(Server *server, const ph_request *request, PyObject *type)
+/* A dict with the keys of a scope in order, and the values that never change. Copying it is cheaper
+ * than letting a new dict grow. */
+static PyObject *make_template(const Server *server, PyObject *type, bool is_webtransport)
 {
     State *st = server->st;
-    PyObject *scope = PyDict_New();
+    PyObject *const unset[] = {st->str.asgi,   st->str.http_version, st->str.server,
+                               st->str.client, st->str.scheme,       st->str.method,
+                               st->str.path,   st->str.raw_path,     st->str.query_string,
+                               st->str.headers};
+    PyObject *dict = message_of_type(st, type);
+    for (size_t i = 0; dict != NULL && i < COUNT_OF(unset); i++) {
+        if (PyDict_SetItem(dict, unset[i], Py_None) < 0)
+            Py_CLEAR(dict);
+    }
+    if (dict != NULL && PyDict_SetItem(dict, st->str.root_path, server->root_path) == 0 &&
+        (server->state == NULL || PyDict_SetItem(dict, st->str.state, Py_None) == 0) &&
+        (!is_webtransport || PyDict_SetItem(dict, st->str.subprotocols, Py_None) == 0) &&
+        PyDict_SetItem(dict, st->str.extensions, Py_None) == 0)
+        return dict;
+    Py_XDECREF(dict);
+    return NULL;
+}
+
+int scope_prepare(Server *server)
+{
+    State *st = server->st;
+    server->http_template = make_template(server, st->str.http, false);
+    if (server->http_template == NULL)
+        return -1;
+    server->wt_template = make_template(server, st->str.webtransport, true);
+    return server->wt_template == NULL ? -1 : 0;
+}
+
+/* What both kinds have. */
+static PyObject *make_common(Server *server, const ph_request *request, PyObject *template)
+{
+    State *st = server->st;
+    PyObject *scope = PyDict_Copy(template);
     if (scope == NULL)
         return NULL;
-    if (PyDict_SetItem(scope, st->str.type, type) == 0 &&
-        put(scope, st->str.asgi, make_asgi(st)) == 0 &&
+    if (put(scope, st->str.asgi, make_asgi(st)) == 0 &&
         PyDict_SetItem(scope, st->str.http_version,
                        http_version_borrowed(st, request->http_version)) == 0 &&
         put(scope, st->str.server, make_address(request->server_host, request->server_port)) == 0 &&
@@ -346,7 +380,7 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
 PyObject *scope_http(Server *server, const ph_request *request)
 {
     State *st = server->st;
-    PyObject *scope = make_common(server, request, st->str.http);
+    PyObject *scope = make_common(server, request, server->http_template);
     PyObject *extensions = PyDict_New();
     if (scope != NULL && extensions != NULL &&
         put(extensions, st->str.http_response_trailers, PyDict_New()) == 0 &&
@@ -395,7 +429,7 @@ static PyObject *make_capabilities(State *st, const ph_request *request)
 PyObject *scope_webtransport(Server *server, const ph_request *request)
 {
     State *st = server->st;
-    PyObject *scope = make_common(server, request, st->str.webtransport);
+    PyObject *scope = make_common(server, request, server->wt_template);
     PyObject *extensions = PyDict_New();
     if (scope != NULL && extensions != NULL &&
         put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&

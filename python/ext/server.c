@@ -159,6 +159,8 @@ static int clear_refs(Server *server)
     Py_CLEAR(server->on_app_error);
     Py_CLEAR(server->on_access);
     Py_CLEAR(server->on_stopped);
+    Py_CLEAR(server->http_template);
+    Py_CLEAR(server->wt_template);
     Py_CLEAR(server->create_task);
     Py_CLEAR(server->create_future);
     Py_CLEAR(server->call_soon);
@@ -210,8 +212,8 @@ static PyObject *server_start(PyObject *self, PyObject *args, PyObject *kwargs)
         take_callback(&server->on_app_error, on_app_error, "on_app_error") == 0 &&
         take_callback(&server->on_access, on_access, "on_access") == 0 &&
         take_callback(&server->on_stopped, on_stopped, "on_stopped") == 0 &&
-        take_root_path(server, root_path) == 0 && take_loop(server, loop) == 0 &&
-        start_core(server) == 0)
+        take_root_path(server, root_path) == 0 && scope_prepare(server) == 0 &&
+        take_loop(server, loop) == 0 && start_core(server) == 0)
         Py_RETURN_NONE;
     PyObject *exc = exception_take();
     if (server->started)
@@ -430,6 +432,8 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->on_app_error);
     Py_VISIT(server->on_access);
     Py_VISIT(server->on_stopped);
+    Py_VISIT(server->http_template);
+    Py_VISIT(server->wt_template);
     Py_VISIT(server->create_task);
     Py_VISIT(server->create_future);
     Py_VISIT(server->call_soon);

@@ -133,9 +133,11 @@ static int on_stream_close(ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_t
     (void)flags;
     (void)id;
     (void)code;
-    (void)user_data;
+    struct ph_quic_conn *conn = user_data;
     if (stream != NULL)
         ph_quic_stream_close(stream);
+    else if (conn->zombies > 0)
+        conn->zombies--; /* the library ended it after all */
     return 0;
 }
 
@@ -192,16 +194,31 @@ static int on_max_streams_uni(ngtcp2_conn *qc, uint64_t max, void *user_data)
 }
 
 #if PH_QUIC_SCAN_FRAMES
-/* A STOP_SENDING frame in a payload that the library has not processed yet: the stream may be
- * opened by this very packet, so unknown ids are kept until it has been. What does not fit is
- * noticed at the next write, without its code. */
+/* A frame in a payload that the library has not processed yet may be for a stream that this very
+ * packet opens: it is kept until it has been. What does not fit is noticed later: a stop at the
+ * next write, without its code. */
+static void note_early(struct ph_quic_early *list, unsigned *count, uint64_t id, uint64_t value)
+{
+    if (*count < PH_QUIC_EARLY)
+        list[(*count)++] = (struct ph_quic_early){id, value};
+}
+
 static void note_stop(struct ph_quic_conn *conn, uint64_t id, uint64_t code)
 {
     struct ph_quic_stream *stream = ph_map_get(&conn->streams, id);
     if (stream != NULL)
         ph_quic_stream_peer_stop(stream, code);
-    else if (conn->early_stops_count < PH_QUIC_EARLY_STOPS)
-        conn->early_stops[conn->early_stops_count++] = (struct ph_quic_early_stop){id, code};
+    else
+        note_early(conn->early_stops, &conn->early_stops_count, id, code);
+}
+
+static void note_fin(struct ph_quic_conn *conn, uint64_t id, uint64_t offset)
+{
+    struct ph_quic_stream *stream = ph_map_get(&conn->streams, id);
+    if (stream != NULL)
+        ph_quic_stream_fin_seen(stream);
+    else if (offset > 0) /* otherwise it is whole, and needs no help */
+        note_early(conn->early_fins, &conn->early_fins_count, id, offset);
 }
 
 /* Credit and BLOCKED frames carry progress when they name a larger value than before. Those of
@@ -225,6 +242,8 @@ static void on_value(void *self, uint64_t type, uint64_t id, uint64_t value)
 {
     if (type == PH_QUIC_STOP_SENDING)
         note_stop(self, id, value);
+    else if (type == PH_QUIC_STREAM)
+        note_fin(self, id, value);
     else
         note_credit(self, type, id, value);
 }
@@ -252,7 +271,7 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
 void ph_quic_conn_begin_feed(struct ph_quic_conn *conn)
 {
     feeding = conn;
-    conn->early_stops_count = 0;
+    conn->early_stops_count = conn->early_fins_count = 0;
     conn->idle_frames = 0;
 }
 
@@ -260,10 +279,14 @@ void ph_quic_conn_end_feed(struct ph_quic_conn *conn)
 {
     feeding = NULL;
     for (unsigned i = 0; i < conn->early_stops_count; i++) {
-        const struct ph_quic_early_stop *stop = &conn->early_stops[i];
-        struct ph_quic_stream *stream = ph_map_get(&conn->streams, stop->id);
+        struct ph_quic_stream *stream = ph_map_get(&conn->streams, conn->early_stops[i].id);
         if (stream != NULL)
-            ph_quic_stream_peer_stop(stream, stop->code);
+            ph_quic_stream_peer_stop(stream, conn->early_stops[i].value);
+    }
+    for (unsigned i = 0; i < conn->early_fins_count; i++) {
+        struct ph_quic_stream *stream = ph_map_get(&conn->streams, conn->early_fins[i].id);
+        if (stream != NULL)
+            ph_quic_stream_fin_seen(stream);
     }
     if (conn->idle_frames > 0)
         ph_quic_conn_glitch(conn, conn->idle_frames);

@@ -16,7 +16,6 @@ enum frame_type {
     ACK_ECN = 0x03,
     CRYPTO = 0x06,
     NEW_TOKEN = 0x07,
-    STREAM = 0x08, /* to 0x0f */
     STREAM_LAST = 0x0f,
     NEW_CONNECTION_ID = 0x18,
     PATH_CHALLENGE = 0x1a,
@@ -64,10 +63,14 @@ static void skip_ack(struct cursor *cur, bool ecn)
 
 static void scan_stream(struct ph_quic_scan *scan, struct cursor *cur, uint64_t type)
 {
-    take(cur); /* id */
+    uint64_t id = take(cur);
     uint64_t offset = (type & STREAM_OFF) != 0 ? take(cur) : 0;
     uint64_t len = (type & STREAM_LEN) != 0 ? take(cur) : (uint64_t)(cur->end - cur->p);
     skip(cur, len);
+    if (cur->bad)
+        return;
+    if ((type & STREAM_FIN) != 0)
+        scan->on_value(scan->self, PH_QUIC_STREAM, id, offset);
     /* Empty and not the first: nothing new. The first may open the stream. */
     if (len == 0 && offset > 0 && (type & STREAM_FIN) == 0)
         scan->idle++;
@@ -157,7 +160,7 @@ void ph_quic_scan_frames(struct ph_quic_scan *scan, const uint8_t *p, size_t n)
         }
         uint64_t type = take(&cur);
         int varints = varints_of(type);
-        if (type >= STREAM && type <= STREAM_LAST)
+        if (type >= PH_QUIC_STREAM && type <= STREAM_LAST)
             scan_stream(scan, &cur, type);
         else if (varints >= 0)
             scan_plain(scan, &cur, type, varints);

@@ -27,8 +27,10 @@
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
-/* recv_stop_sending came with 1.24; before it the frames are read from the decrypted payload. */
-#if NGTCP2_VERSION_NUM < 0x011800
+/* Before 1.25 frames are read from the decrypted payload, for two reasons: recv_stop_sending came
+ * with 1.24, and until 1.25 a stream that we stopped is never closed when its FIN had arrived with
+ * a gap before it. */
+#if NGTCP2_VERSION_NUM < 0x011900
 #define PH_QUIC_SCAN_FRAMES 1
 #else
 #define PH_QUIC_SCAN_FRAMES 0
@@ -41,7 +43,7 @@ enum {
     PH_QUIC_MIN_RESET_TRIGGER = 43,  /* below, a reset could not look like a packet */
     PH_QUIC_URGENCIES = 8,
     PH_QUIC_GATHER = 16,           /* slices of one stream offered to one packet */
-    PH_QUIC_EARLY_STOPS = 32,      /* STOP_SENDING for streams first seen in the same packet */
+    PH_QUIC_EARLY = 32,            /* frames of one packet for streams that it may open */
     PH_QUIC_RELIABLE_MAX = 64,     /* bytes of a stream header that a reset waits for */
     PH_QUIC_ZOMBIE_STREAMS = 4096, /* see settle_zombie() */
 };
@@ -97,12 +99,14 @@ enum ph_quic_conn_state {
 /* quic_frames.c */
 struct ph_quic_scan {
     void *self;
-    /* STOP_SENDING (value: the code), MAX_* and *_BLOCKED frames; id 0 where there is none. */
+    /* STOP_SENDING (value: the code), STREAM with FIN (value: its offset), MAX_* and *_BLOCKED
+     * frames; id 0 where there is none. */
     void (*on_value)(void *self, uint64_t type, uint64_t id, uint64_t value);
     unsigned idle; /* out: PING, PATH_CHALLENGE, empty STREAM frames */
 };
 enum {
     PH_QUIC_STOP_SENDING = 0x05,
+    PH_QUIC_STREAM = 0x08,   /* to 0x0f */
     PH_QUIC_MAX_DATA = 0x10, /* the eight credit frames, 0x10 to 0x17 */
     PH_QUIC_MAX_STREAM_DATA = 0x11,
     PH_QUIC_STREAM_DATA_BLOCKED = 0x15,
@@ -113,8 +117,9 @@ enum {
  */
 void ph_quic_scan_frames(struct ph_quic_scan *scan, const uint8_t *p, size_t n);
 
-struct ph_quic_early_stop {
-    uint64_t id, code;
+/* A frame for a stream that the same packet may open. */
+struct ph_quic_early {
+    uint64_t id, value;
 };
 
 struct ph_quic_conn {
@@ -155,8 +160,8 @@ struct ph_quic_conn {
     uint64_t orphaned; /* delivered, unconsumed bytes of streams that are gone */
     size_t zombies;    /* streams that the library never closes */
     struct ph_bucket glitch, cid_issue, path_change;
-    struct ph_quic_early_stop early_stops[PH_QUIC_EARLY_STOPS];
-    unsigned early_stops_count;
+    struct ph_quic_early early_stops[PH_QUIC_EARLY], early_fins[PH_QUIC_EARLY];
+    unsigned early_stops_count, early_fins_count;
     unsigned idle_frames; /* of the datagram being fed: frames without progress */
     uint64_t seen_credit[PH_QUIC_CREDIT_FRAMES]; /* largest value of each credit frame */
     /* CLOSING */
@@ -192,6 +197,7 @@ struct ph_quic_stream {
     bool peer_stop_pending; /* on_stop not yet delivered */
     bool peer_reset;        /* RESET_STREAM came */
     bool rx_fin;            /* FIN was delivered */
+    bool fin_seen;          /* FIN has arrived, perhaps with a gap before it */
     bool blocked;           /* by the peer's stream window */
     bool hold_credit;
     bool closed;
@@ -246,6 +252,7 @@ void ph_quic_stream_arm(struct ph_quic_stream *stream); /* into the ready list i
 void ph_quic_stream_disarm(struct ph_quic_stream *stream);
 void ph_quic_stream_acked(struct ph_quic_stream *stream, size_t n);
 void ph_quic_stream_give_back(struct ph_quic_stream *stream); /* unconsumed bytes, once */
+void ph_quic_stream_fin_seen(struct ph_quic_stream *stream);
 void ph_quic_stream_peer_stop(struct ph_quic_stream *stream, uint64_t code);
 void ph_quic_stream_close(struct ph_quic_stream *stream);
 void ph_quic_stream_record(struct ph_quic_stream *stream); /* something to apply */

@@ -290,11 +290,30 @@ static void apply_reset(struct ph_quic_stream *stream)
     ngtcp2_conn_shutdown_stream_write(stream->conn->qc, 0, stream->id, stream->reset_code);
 }
 
-/* A peer's unidirectional stream of which RESET_STREAM came first is never closed by ngtcp2 (seen
- * at 1.11): it does not count such a stream's missing sending side as finished. After any other
- * reset of such a stream the library has closed it before we get here. We close our side; its few
- * hundred bytes in the library stay until the connection ends, so the peer's credit is returned
- * only for a bounded number of them. */
+static bool is_sending_over(const struct ph_quic_stream *stream)
+{
+    return !ph_quic_stream_can_send(stream) || stream->peer_stopped ||
+           (stream->reset && !stream->reset_pending) ||
+           (stream->fin_sent && stream->sendq.bytes == 0);
+}
+
+/* Streams that ngtcp2 never closes although they are over. Before 1.25: one that we stopped and
+ * whose FIN came with a gap before it (what fills the gap is dropped, so the library waits for
+ * ever). Before 1.22 or so: a peer's unidirectional stream of which RESET_STREAM came first (its
+ * missing sending side does not count as finished). After any other reset of such a stream the
+ * library has closed it before we get here. */
+static bool is_zombie(const struct ph_quic_stream *stream)
+{
+    if (stream->closed)
+        return false;
+    if (stream->peer_reset && !ph_quic_stream_can_send(stream))
+        return true;
+    return stream->stopped && !stream->stop_pending && stream->fin_seen && is_sending_over(stream);
+}
+
+/* We close our side; the library's few hundred bytes stay, perhaps until the connection ends, so
+ * the peer's credit is returned only for a bounded number of them. No data is pending there: after
+ * its own reset the library does not touch a stream's data any more. */
 static void settle_zombie(struct ph_quic_stream *stream)
 {
     struct ph_quic_conn *conn = stream->conn;
@@ -302,6 +321,13 @@ static void settle_zombie(struct ph_quic_stream *stream)
     if (conn->zombies++ >= PH_QUIC_ZOMBIE_STREAMS)
         stream->hold_credit = true;
     ph_quic_stream_close(stream);
+}
+
+void ph_quic_stream_fin_seen(struct ph_quic_stream *stream)
+{
+    stream->fin_seen = true;
+    if (stream->stopped && !stream->closed)
+        ph_quic_stream_record(stream);
 }
 
 static void apply_op(struct ph_quic_stream *stream)
@@ -318,7 +344,7 @@ static void apply_op(struct ph_quic_stream *stream)
         if (ph_quic_conn_wants_events(conn))
             conn->ep->sink.on_stop(conn->ep->sink.self, stream, stream->peer_stop_code);
     }
-    if (stream->peer_reset && !ph_quic_stream_can_send(stream) && !stream->closed)
+    if (is_zombie(stream))
         settle_zombie(stream);
 }
 
@@ -355,6 +381,8 @@ void ph_quic_stream_acked(struct ph_quic_stream *stream, size_t n)
         ph_list_remove(&stream->wait);
         ph_quic_stream_record(stream);
     }
+    if (stream->fin_seen && stream->stopped)
+        ph_quic_stream_record(stream);
     if (n > 0 && ph_quic_conn_wants_events(conn))
         conn->ep->sink.on_acked(conn->ep->sink.self, stream, n);
 }

@@ -326,6 +326,35 @@ TEST(sim_hostile, a_hello_without_its_beginning_is_completed)
     siege_end(&siege);
 }
 
+TEST(sim_hostile, a_stopped_stream_ends_with_a_fin_behind_a_gap)
+{
+    struct siege siege;
+    siege_init(&siege);
+    siege.pair.server.stop_at_once = true;
+    siege_start(&siege);
+    /* The end is there first, then the beginning (which brings the stop), then the rest. */
+    hostile_send(siege.hostile, "\x0e\x02\x04\x02xx", 6);
+    hostile_send(siege.hostile, "\x0f\x02\x0a\x02hi", 6);
+    hostile_send(siege.hostile, "\x0e\x02\x00\x04xxxx", 8);
+    hostile_send(siege.hostile, "\x0e\x02\x06\x04xxxx", 8);
+    /* The stop first. */
+    hostile_send(siege.hostile, "\x0e\x06\x00\x02xx", 6);
+    hostile_send(siege.hostile, "\x0f\x06\x0a\x02hi", 6);
+    hostile_send(siege.hostile, "\x0e\x06\x02\x08xxxxxxxx", 12);
+    /* Bidirectional: not before our side is over as well. */
+    hostile_send(siege.hostile, "\x0e\x00\x00\x02xx", 6);
+    hostile_send(siege.hostile, "\x0f\x00\x0a\x02hi", 6);
+    hostile_send(siege.hostile, "\x0e\x00\x02\x08xxxxxxxx", 12);
+    CHECK_INT(siege.pair.server.logs_count, ==, 3);
+    CHECK(siege.pair.server.logs[0]->closed && siege.pair.server.logs[1]->closed);
+    CHECK(!siege.pair.server.logs[2]->closed);
+    ph_quic_stream_reset(siege.pair.server.logs[2]->stream, 5);
+    sim_run_for(siege.pair.sim, 100 * PH_MSEC);
+    CHECK(siege.pair.server.logs[2]->closed);
+    CHECK_INT(siege.pair.server.conn->streams.count, ==, 0);
+    siege_end(&siege);
+}
+
 /* A new connection with this token from this address: how many Retry packets it was sent. */
 static uint64_t retries_with(struct siege *siege, const uint8_t *token, size_t n,
                              const struct ph_addr *addr)

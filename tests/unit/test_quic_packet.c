@@ -174,7 +174,23 @@ TEST(quic_frames, frames_without_progress_are_counted)
     CHECK_INT(SCAN("\x0e\x04\x09\x00"), ==, 1); /* empty STREAM in the middle */
     CHECK_INT(SCAN("\x0f\x04\x09\x00"), ==, 0); /* with FIN */
     CHECK_INT(SCAN("\x0a\x04\x00"), ==, 0);     /* at the start: may open it */
+    CHECK_INT(seen.count, ==, 0);
     CHECK_INT(SCAN("\x08\x04 the rest"), ==, 0);
+}
+
+TEST(quic_frames, an_end_of_a_stream_is_told_with_its_place)
+{
+    struct seen seen;
+    SCAN("\x0f\x04\x09\x02hi\x0b\x08\x00\x09\x0c rest");
+    CHECK_INT(seen.count, ==, 3);
+    CHECK_INT(seen.type[0], ==, PH_QUIC_STREAM);
+    CHECK_INT(seen.id[0], ==, 4);
+    CHECK_INT(seen.value[0], ==, 9);
+    CHECK_INT(seen.id[1], ==, 8);
+    CHECK_INT(seen.value[1], ==, 0);
+    CHECK_INT(seen.id[2], ==, 12);
+    SCAN("\x0f\x04\x09\x03hi"); /* longer than the packet */
+    CHECK_INT(seen.count, ==, 0);
 }
 
 TEST(quic_frames, a_cut_payload_ends_the_scan_anywhere)

@@ -16,7 +16,7 @@
 
 /* --- Faults --- */
 
-static struct {
+static _Thread_local struct {
     int gso_error;    /* sendmsg() with a segment size fails so */
     int plain_error;  /* sendmsg() without one */
     int plain_after;  /* ... after so many good ones */

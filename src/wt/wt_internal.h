@@ -1,6 +1,5 @@
 /*
- * wt_internal.h - structures shared by wt.c, wt_session.c, wt_connect.c, wt_stream.c and
- * wt_datagram.c.
+ * wt_internal.h - structures that the files of this module share.
  *
  *      ph_wt            configuration, sink, timer queues, what waits to be freed
  *        wt_conn        one HTTP/3 connection: its sessions, streams without a session, early

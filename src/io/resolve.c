@@ -9,6 +9,7 @@
 #include "io.h"
 
 #include <netdb.h>
+#include <strings.h>
 #include <unistd.h>
 
 struct target {
@@ -50,6 +51,13 @@ static unsigned port_of(const struct target *target)
     for (const char *p = target->port; *p != '\0'; p++)
         port = port * 10 + (unsigned)(*p - '0');
     return port;
+}
+
+/* Both loopback addresses, whatever the hosts file says (RFC 6761 6.3): browsers resolve the name
+ * themselves, and for WebTransport dial [::1] without falling back to 127.0.0.1. */
+static bool is_localhost(const char *host)
+{
+    return strcasecmp(host, "localhost") == 0 || strcasecmp(host, "localhost.") == 0;
 }
 
 /* Whether a socket of this machine can have the address (the port aside). */
@@ -112,13 +120,16 @@ int ph_resolve(struct ph_addr *out, size_t max, const char *text, struct ph_err 
         return 1;
     }
 
+    bool is_local = is_localhost(target.host);
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC,
         .ai_socktype = SOCK_STREAM,
-        .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+        .ai_flags = is_local ? AI_NUMERICSERV : AI_PASSIVE | AI_NUMERICSERV,
     };
+    /* Without a host: the loopback addresses, or with AI_PASSIVE the wildcards. */
+    const char *host = is_local || target.host[0] == '\0' ? NULL : target.host;
     struct addrinfo *list = NULL;
-    int rc = getaddrinfo(target.host[0] != '\0' ? target.host : NULL, target.port, &hints, &list);
+    int rc = getaddrinfo(host, target.port, &hints, &list);
     if (rc != 0)
         return ph_fail(err, PH_E_CONFIG, "\"%s\" cannot be resolved: %s", text, gai_strerror(rc));
     size_t count = 0;

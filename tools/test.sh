@@ -18,10 +18,14 @@ pytest_asan() {
     local package
     package=$(dirname "$(dirname "$(find build/asan-package -name '_core*.so')")")
     # The interpreter leaks by design at exit; plain malloc lets ASan see every bytes object.
-    PYTHONPATH=$ROOT/$package PYTHONMALLOC=malloc \
-        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-        LD_PRELOAD="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)" \
-        timeout "$GROUP_SECONDS" "$VENV/bin/python" -m pytest -q
+    local run=(
+        env "PYTHONPATH=$ROOT/$package" PYTHONMALLOC=malloc
+        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+        "LD_PRELOAD=$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
+        timeout "$GROUP_SECONDS" "$VENV/bin/python"
+    )
+    "${run[@]}" -c 'from pronghorn import _core; assert "asan-package" in _core.__file__, _core'
+    "${run[@]}" -m pytest -q
 }
 run_group() {
     case $1 in

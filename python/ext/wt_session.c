@@ -237,8 +237,11 @@ static void end_answered(Session *session, PyObject *exc, bool cancelled)
     ph_chan *chan = session->base.chan;
     if (chan == NULL || session->ended)
         return;
-    bool failed = exc != NULL || cancelled;
-    if (session->phase == SESSION_REJECTING || (session->phase == SESSION_OPEN && failed))
+    bool failed = exc != NULL || cancelled || session->phase == SESSION_REJECTING;
+    if (session->head_kept) /* the client is to see a rejection that is cut, not silence */
+        ph_chan_respond(chan, session->base.status, session->head.list, session->head.count, false);
+    session->head_kept = false;
+    if (failed && session->phase != SESSION_CLOSING && session->phase != SESSION_REJECTED)
         ph_chan_reset(chan, H3_INTERNAL_ERROR);
     else if (session->phase == SESSION_OPEN)
         ph_chan_close(chan, 0, "", 0);
@@ -253,6 +256,9 @@ static void session_finish(Channel *channel, PyObject *exc, bool cancelled)
     } else {
         if (exc != NULL)
             report(session, exc);
+        else if (session->phase == SESSION_REJECTING && !session->ended && !cancelled)
+            server_app_error(channel->server, channel->scope, NULL,
+                             channel->st->str.kind_no_response);
         end_answered(session, exc, cancelled);
     }
     if (session->phase == SESSION_OPEN)

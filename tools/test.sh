@@ -14,7 +14,7 @@ pytest_asan() {
     tools/build.sh asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
         -Dpython=true -Dexamples=false --werror
     rm -rf build/asan-package
-    meson install -C build/asan --quiet --tags python-runtime --destdir "$ROOT/build/asan-package"
+    meson install -C build/asan --no-rebuild --quiet --tags python-runtime --destdir "$ROOT/build/asan-package"
     local package
     package=$(dirname "$(dirname "$(find build/asan-package -name '_core*.so')")")
     # The interpreter leaks by design at exit; plain malloc lets ASan see every bytes object.

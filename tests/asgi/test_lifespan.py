@@ -5,6 +5,7 @@ import contextvars
 import http.client
 import logging
 import socket
+import sys
 
 import pronghorn
 import pytest
@@ -100,6 +101,7 @@ async def test_state_is_copied_shallowly_into_each_scope():
     assert states == [{"pool": ["a", "b", "b"]}, {"pool": ["a", "b", "b"]}]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks take a context since 3.11")
 @aio
 async def test_requests_see_context_variables_of_startup():
     async def startup(scope, send):

@@ -27,7 +27,11 @@ run=()
 passed=0
 failed=0
 for program in "${programs[@]}"; do
-    [ -x "$program" ] || continue
+    if [ ! -x "$program" ]; then
+        say "$program was not built"
+        failed=$((failed + 1))
+        continue
+    fi
     status=0
     output=$("${run[@]}" "$program" "$@") || status=$?
     say "$program: $output"

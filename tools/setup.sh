@@ -38,7 +38,8 @@ if $tests; then
     clang_can_fuzz || packages+=(libclang-rt-dev)
     want_command git git
     want_command curl curl
-    command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+    want_command openssl openssl
+    [ -x /usr/bin/chromium ] || packages+=(chromium) # where tests/browser/lib.mjs expects it
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 fi
 

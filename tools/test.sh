@@ -4,7 +4,7 @@
 # Non-zero exit when any failed. Logs: build/logs/.
 . "$(dirname "$0")/lib.sh"
 
-GROUPS_ALL=(format lint layers build unit sim asan tsan fuzz pytest pytest-asan browser)
+GROUPS_ALL=(lint build unit sim asan tsan fuzz pytest pytest-asan browser)
 GROUP_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
 
 release_build() {
@@ -29,9 +29,7 @@ pytest_asan() {
 }
 run_group() {
     case $1 in
-    format) tools/fmt.sh --check && say "format: clean" ;;
-    lint) ruff check . && tools/gen_limits.py --check ;;
-    layers) tools/layers.py ;;
+    lint) tools/lint.sh ;;
     build) release_build ;;
     unit) build/release/unit ;;
     sim) build/release/sim ;;

@@ -73,8 +73,7 @@ static const struct option options[] = {
            "Whether clients must show a certificate."),
     TEXT(dev_certificate, OPT_PATH, "directory",
          "Makes and renews a 13-day development certificate there, for QUIC only."),
-    LIST(alpn, OPT_STRING, "h3, http/1.1",
-         "Protocols to offer; names that are not known are ignored."),
+    LIST(alpn, OPT_STRING, "h3, h2, http/1.1", "Protocols to offer; h2 is not spoken yet."),
     CHOICE(congestion, "cubic", "cubic, bbr", "Congestion control of QUIC."),
     CHOICE(retry, "auto", "auto, always",
            "When QUIC clients must prove their address before a handshake."),
@@ -321,8 +320,21 @@ static bool address_is_valid(const char *value)
     return memchr(value, ':', (size_t)(colon - value)) == NULL;
 }
 
+/* Names are compared byte by byte (RFC 7301 3.2). */
+static bool is_alpn(const char *value)
+{
+    static const char *const names[] = {"h3", "h2", "http/1.1"};
+    for (size_t i = 0; i < PH_COUNT_OF(names); i++) {
+        if (strcmp(names[i], value) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int set_text(struct ph_config *config, const struct option *opt, const char *value)
 {
+    if (opt->offset == AT(alpn) && !is_alpn(value))
+        return reject(config, opt, value);
     if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(value)))
         return reject(config, opt, value);
     if (opt->repeatable) {

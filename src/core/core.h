@@ -24,7 +24,10 @@
 struct ph_quic_endpoint;
 struct ph_h3;
 struct ph_h3_ext;
+struct ph_h3_config;
+struct ph_quic_config;
 struct ph_wt;
+struct ph_wt_config;
 struct ph_wt_sink;
 struct ph_wt_session;
 struct ph_wt_stream;
@@ -407,6 +410,15 @@ struct ph_server {
 /* engines.c: protocol engines from the configuration. */
 int ph_engines_new(struct ph_server *server, struct ph_err *err);
 void ph_engines_free(struct ph_server *server);
+/* The options as each module's own configuration. Lists are borrowed from `config`; QUIC's `cred`
+ * is left NULL; PH_E_CONFIG when the secret cannot be read. */
+void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *config);
+void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *config);
+void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config);
+int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *config,
+                           struct ph_err *err);
+void ph_engines_udp_options(struct ph_udp_options *udp, const struct ph_config *config);
+void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_config *config);
 
 /* iothread.c */
 void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */

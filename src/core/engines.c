@@ -52,10 +52,8 @@ static ssize_t quic_send(void *self, const struct ph_path *path, uint8_t ecn, co
     return ph_udp_send(path->sock, path, ecn, data, n, segment, &server->stats);
 }
 
-static void h1_configure(struct ph_server *server)
+void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *config)
 {
-    const struct ph_config *config = server->config;
-    struct ph_h1_config *h1 = &server->h1_config;
     ph_h1_config_default(h1);
     h1->limits = (struct ph_http_limits){.head_bytes = config->head_bytes,
                                          .head_fields = config->head_fields,
@@ -70,10 +68,9 @@ static void h1_configure(struct ph_server *server)
     h1->body_window = config->body_window;
     h1->chunk_overhead = config->chunk_overhead;
     h1->chunk_extension = config->chunk_extension;
-    ph_bridge_http_sink(server, &server->http_sink);
 }
 
-static void wt_configure(struct ph_wt_config *wt, const struct ph_config *config)
+void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config)
 {
     ph_wt_config_default(wt);
     wt->max_sessions = (uint32_t)config->wt_max_sessions;
@@ -93,7 +90,7 @@ static void wt_configure(struct ph_wt_config *wt, const struct ph_config *config
     wt->allowed_origins_len = config->wt_allowed_origin.n;
 }
 
-static void h3_configure(struct ph_h3_config *h3, const struct ph_config *config)
+void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *config)
 {
     ph_h3_config_default(h3);
     h3->head_bytes = config->head_bytes;
@@ -109,12 +106,10 @@ static void h3_configure(struct ph_h3_config *h3, const struct ph_config *config
     h3->webtransport = config->webtransport != 0;
 }
 
-static int quic_configure(struct ph_quic_config *quic, const struct ph_server *server,
-                          struct ph_err *err)
+int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *config,
+                           struct ph_err *err)
 {
-    const struct ph_config *config = server->config;
     ph_quic_config_default(quic);
-    quic->cred = server->quic_cred;
     quic->alpn = "h3";
     quic->bbr = config->congestion == PH_CC_BBR;
     quic->always_retry = config->retry == PH_RETRY_ALWAYS;
@@ -138,6 +133,29 @@ static int quic_configure(struct ph_quic_config *quic, const struct ph_server *s
     return secret_load(quic->secret, config->secret, err);
 }
 
+void ph_engines_udp_options(struct ph_udp_options *udp, const struct ph_config *config)
+{
+    *udp = (struct ph_udp_options){
+        .buffer_bytes = config->udp_buffer,
+        .reuse_port = config->reuse_port != 0,
+        .no_gso = config->gso == 0,
+        .no_gro = config->gro == 0,
+    };
+}
+
+void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_config *config)
+{
+    *limits = (struct ph_chan_limits){
+        .high = config->send_buffer,
+        .low = config->send_buffer_low,
+        .session_high = config->session_send_buffer,
+        .session_low = config->session_send_buffer / 4,
+        .datagrams_in = (uint32_t)config->datagrams_in,
+        .datagram_bytes_in = (uint32_t)config->datagram_bytes_in,
+        .datagrams_out = (uint32_t)config->datagrams_out,
+    };
+}
+
 /* "http/1.1" is offered on TCP unless the alpn option leaves it out; QUIC always speaks h3. */
 static void alpn_configure(struct ph_server *server)
 {
@@ -147,45 +165,49 @@ static void alpn_configure(struct ph_server *server)
         if (strcmp(alpn->items[i], "http/1.1") == 0) {
             wanted = true;
         } else if (strcmp(alpn->items[i], "h3") != 0) {
-            char shown[64];
-            ph_log(PH_LOG_INFO, "tls: alpn name not spoken yet, ignored name=%s",
-                   ph_escape(shown, sizeof(shown), alpn->items[i], strlen(alpn->items[i])));
+            ph_log(PH_LOG_INFO, "tls: alpn name not spoken yet, ignored name=%s", alpn->items[i]);
         }
     }
     server->tcp_alpn[0] = wanted ? "http/1.1" : NULL;
 }
 
-int ph_engines_new(struct ph_server *server, struct ph_err *err)
+static int make_engines(struct ph_server *server, const struct ph_quic_config *quic,
+                        struct ph_err *err)
 {
     const struct ph_config *config = server->config;
-    h1_configure(server);
-    alpn_configure(server);
-    if (server->udp_n == 0)
-        return 0;
-
-    struct ph_quic_config quic;
-    int rc = quic_configure(&quic, server, err);
-    if (rc < 0)
-        return rc;
     struct ph_h3_ext ext;
     if (config->webtransport != 0) {
         struct ph_wt_config wt;
         struct ph_wt_sink wt_sink;
-        wt_configure(&wt, config);
+        ph_engines_wt_config(&wt, config);
         ph_bridge_wt_sink(server, &wt_sink);
         server->wt = ph_wt_new(&wt, &wt_sink, &server->stats);
         ph_wt_h3_ext(server->wt, &ext);
     }
     struct ph_h3_config h3;
-    h3_configure(&h3, config);
+    ph_engines_h3_config(&h3, config);
     server->h3 =
         ph_h3_new(&h3, &server->http_sink, server->wt != NULL ? &ext : NULL, &server->stats);
     struct ph_quic_sink quic_sink;
     ph_h3_quic_sink(server->h3, &quic_sink);
     struct ph_quic_out out = {.self = server, .send = quic_send};
-    rc = ph_quic_endpoint_new(&server->quic, &quic, &quic_sink, &out, &server->stats, server->now,
-                              err);
-    memset(&quic, 0, sizeof(quic)); /* the secret does not stay on the stack */
+    return ph_quic_endpoint_new(&server->quic, quic, &quic_sink, &out, &server->stats, server->now,
+                                err);
+}
+
+int ph_engines_new(struct ph_server *server, struct ph_err *err)
+{
+    ph_engines_h1_config(&server->h1_config, server->config);
+    ph_bridge_http_sink(server, &server->http_sink);
+    alpn_configure(server);
+    if (server->udp_n == 0)
+        return 0;
+    struct ph_quic_config quic;
+    int rc = ph_engines_quic_config(&quic, server->config, err);
+    quic.cred = server->quic_cred;
+    if (rc == 0)
+        rc = make_engines(server, &quic, err);
+    explicit_bzero(&quic, sizeof(quic)); /* the secret does not stay on the stack */
     return rc;
 }
 

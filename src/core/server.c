@@ -56,6 +56,8 @@ static int check_config(const struct ph_config *config, struct ph_err *err)
                        "quic_bind: QUIC needs a certificate: set certfile or dev_certificate");
     if (config->verify_mode != PH_TLS_VERIFY_NONE && config->ca_certs == NULL)
         return ph_fail(err, PH_E_CONFIG, "verify_mode: checking clients needs ca_certs");
+    if (config->stream_window > PH_MAX(config->window_max, config->conn_window))
+        return ph_fail(err, PH_E_CONFIG, "stream_window: must not be above window_max");
     if (config->send_buffer_low >= config->send_buffer)
         return ph_fail(err, PH_E_CONFIG, "send_buffer_low: must be below send_buffer");
     return 0;
@@ -67,14 +69,20 @@ static int load_cred(struct ph_tls_cred **out, const struct ph_config *config, c
                      const char *cert, const char *key, struct ph_err *err)
 {
     struct ph_err why = {""};
+    enum ph_tls_file failed = PH_TLS_FILE_CERT;
     struct ph_tls_cred_options options = {
         .cert_path = cert,
         .key_path = key,
         .key_password = cert == config->certfile ? config->keyfile_password : NULL,
         .ca_path = config->ca_certs,
         .verify = (enum ph_tls_verify)config->verify_mode,
+        .failed = &failed,
     };
     int rc = ph_tls_cred_load(out, &options, &why);
+    if (failed == PH_TLS_FILE_CA)
+        option = "ca_certs";
+    else if (failed == PH_TLS_FILE_KEY && key == config->keyfile && key != NULL)
+        option = "keyfile";
     return rc < 0 ? ph_fail(err, rc, "%s: %s", option, why.text) : 0;
 }
 
@@ -125,14 +133,9 @@ static void tcp_close_from(struct ph_server *server, size_t first)
 
 static int open_udp(struct ph_server *server, struct ph_addr *addr, struct ph_err *err)
 {
-    const struct ph_config *config = server->config;
-    struct ph_udp_options options = {
-        .buffer_bytes = config->udp_buffer,
-        .reuse_port = config->reuse_port != 0,
-        .no_gso = config->gso == 0,
-        .no_gro = config->gro == 0,
-    };
+    struct ph_udp_options options;
     struct ph_udp *udp = NULL;
+    ph_engines_udp_options(&options, server->config);
     int rc = ph_udp_open(&udp, addr, &options, err);
     if (rc < 0)
         return rc;
@@ -219,18 +222,11 @@ static int bind_all(struct ph_server *server, struct ph_err *err)
 
 static int init_pipe(struct ph_server *server)
 {
-    const struct ph_config *config = server->config;
-    struct ph_chan_limits limits = {
-        .high = config->send_buffer,
-        .low = config->send_buffer_low,
-        .session_high = config->session_send_buffer,
-        .session_low = config->session_send_buffer / 4,
-        .datagrams_in = (uint32_t)config->datagrams_in,
-        .datagram_bytes_in = (uint32_t)config->datagram_bytes_in,
-        .datagrams_out = (uint32_t)config->datagrams_out,
-    };
+    struct ph_chan_limits limits;
+    ph_engines_chan_limits(&limits, server->config);
     server->pid = getpid();
-    return ph_pipe_init(&server->pipe, (uint32_t)config->ring_slots, &limits, &server->stats);
+    return ph_pipe_init(&server->pipe, (uint32_t)server->config->ring_slots, &limits,
+                        &server->stats);
 }
 
 /* What ph_server_new() made and the I/O thread did not free. */

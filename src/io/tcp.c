@@ -41,14 +41,16 @@ static void spare_give_up(void)
         close(held - 1);
 }
 
+/* `what` failed, as errno says; NULL: listening itself. */
 static int listen_fail(int fd, const struct ph_addr *addr, const char *what, struct ph_err *err)
 {
     int code = errno;
     char text[64];
     if (fd >= 0)
         close(fd);
-    return ph_fail(err, PH_E_IO, "cannot listen on tcp %s: %s: %s",
-                   ph_addr_text(addr, text, sizeof(text)), what, strerror(code));
+    return ph_fail(err, PH_E_IO, "cannot listen on tcp %s: %s%s%s",
+                   ph_addr_text(addr, text, sizeof(text)), what != NULL ? what : "",
+                   what != NULL ? ": " : "", strerror(code));
 }
 
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err)
@@ -66,9 +68,9 @@ int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0)
         return listen_fail(fd, addr, "IPV6_V6ONLY", err);
     if (bind(fd, &addr->u.sa, addr->len) != 0)
-        return listen_fail(fd, addr, "bind", err);
+        return listen_fail(fd, addr, NULL, err);
     if (listen(fd, backlog) != 0)
-        return listen_fail(fd, addr, "listen", err);
+        return listen_fail(fd, addr, NULL, err);
     socklen_t len = sizeof(addr->u);
     if (getsockname(fd, &addr->u.sa, &len) != 0)
         return listen_fail(fd, addr, "getsockname", err);

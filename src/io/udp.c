@@ -127,14 +127,16 @@ static enum send_mode best_mode(int fd, const struct ph_udp_options *options)
     return SEND_GSO;
 }
 
+/* `what` failed, as errno says; NULL: binding itself. */
 static int open_fail(int fd, const struct ph_addr *addr, const char *what, struct ph_err *err)
 {
     int code = errno;
     char text[64];
     if (fd >= 0)
         close(fd);
-    return ph_fail(err, PH_E_IO, "cannot open udp %s: %s: %s",
-                   ph_addr_text(addr, text, sizeof(text)), what, strerror(code));
+    return ph_fail(err, PH_E_IO, "cannot open udp %s: %s%s%s",
+                   ph_addr_text(addr, text, sizeof(text)), what != NULL ? what : "",
+                   what != NULL ? ": " : "", strerror(code));
 }
 
 int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_options *options,
@@ -153,7 +155,7 @@ int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_o
     if (!options->no_gro)
         set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* without it datagrams come one by one */
     if (bind(fd, &addr->u.sa, addr->len) != 0)
-        return open_fail(fd, addr, "bind", err);
+        return open_fail(fd, addr, NULL, err);
     socklen_t len = sizeof(addr->u);
     if (getsockname(fd, &addr->u.sa, &len) != 0)
         return open_fail(fd, addr, "getsockname", err);

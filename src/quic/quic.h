@@ -149,8 +149,6 @@ void ph_quic_endpoint_refuse(struct ph_quic_endpoint *ep);
 void ph_quic_endpoint_close(struct ph_quic_endpoint *ep, uint64_t code, uint64_t now);
 size_t ph_quic_endpoint_conns(
     const struct ph_quic_endpoint *ep); /* alive, without closing and draining ones */
-/* New credentials for connections to come; takes a reference. */
-void ph_quic_endpoint_set_cred(struct ph_quic_endpoint *ep, struct ph_tls_cred *cred);
 /* Client: begins a handshake; events arrive at the endpoint's sink. Caller does not own the
  * connection. */
 int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **out,
@@ -178,7 +176,6 @@ void ph_quic_conn_glitch(struct ph_quic_conn *conn, unsigned tokens);
 uint64_t ph_quic_conn_now(const struct ph_quic_conn *conn);
 /* Smoothed round-trip time, ns. */
 uint64_t ph_quic_conn_rtt(const struct ph_quic_conn *conn);
-struct ph_stats *ph_quic_conn_stats(const struct ph_quic_conn *conn);
 
 /* --- Stream --- */
 

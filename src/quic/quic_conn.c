@@ -542,11 +542,6 @@ uint64_t ph_quic_conn_now(const struct ph_quic_conn *conn)
     return conn->ep->now;
 }
 
-struct ph_stats *ph_quic_conn_stats(const struct ph_quic_conn *conn)
-{
-    return conn->ep->stats;
-}
-
 uint64_t ph_quic_conn_rtt(const struct ph_quic_conn *conn)
 {
     ngtcp2_conn_info info;

@@ -383,6 +383,7 @@ int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_
     ep->now = now;
     derive(config, "pronghorn quic token", ep->token_key);
     derive(config, "pronghorn quic reset", ep->reset_key);
+    explicit_bzero(ep->config.secret, sizeof(ep->config.secret)); /* the keys are all we need */
     ph_cidmap_init(&ep->cids);
     ph_cidmap_init(&ep->peer_tokens);
     ph_list_init(&ep->conns);
@@ -502,14 +503,6 @@ void ph_quic_endpoint_close(struct ph_quic_endpoint *ep, uint64_t code, uint64_t
 size_t ph_quic_endpoint_conns(const struct ph_quic_endpoint *ep)
 {
     return ep->alive;
-}
-
-void ph_quic_endpoint_set_cred(struct ph_quic_endpoint *ep, struct ph_tls_cred *cred)
-{
-    struct ph_tls_cred *old = ep->config.cred;
-    ep->config.cred = ph_tls_cred_ref(cred);
-    if (old != NULL)
-        ph_tls_cred_unref(old);
 }
 
 int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **out,

@@ -13,6 +13,9 @@
 
 struct gnutls_session_int;
 
+/* What an error of ph_tls_cred_load() is about. */
+enum ph_tls_file { PH_TLS_FILE_CERT, PH_TLS_FILE_KEY, PH_TLS_FILE_CA };
+
 enum ph_tls_verify { PH_TLS_VERIFY_NONE, PH_TLS_VERIFY_OPTIONAL, PH_TLS_VERIFY_REQUIRED };
 
 struct ph_tls_cred_options {
@@ -21,6 +24,7 @@ struct ph_tls_cred_options {
     const char *key_password; /* NULL: none */
     const char *ca_path; /* PEM certificates that client certificates must chain to; NULL: none */
     enum ph_tls_verify verify;
+    enum ph_tls_file *failed; /* set on failure; may be NULL */
 };
 
 /* A certificate with its key, shared by the sessions that use it. Reference-counted: a replaced one

@@ -310,19 +310,29 @@ int ph_tls_cred_load(struct ph_tls_cred **out, const struct ph_tls_cred_options 
     struct chain chain = {NULL, 0};
     gnutls_x509_privkey_t key = NULL;
     struct ph_tls_cred *cred = cred_new();
+    enum ph_tls_file file = PH_TLS_FILE_CERT;
     int rv = chain_load(&chain, options->cert_path, err);
-    if (rv == 0)
+    if (rv == 0) {
+        file = PH_TLS_FILE_KEY;
         rv = key_load(&key, options, err);
-    if (rv == 0)
+    }
+    if (rv == 0) {
+        file = PH_TLS_FILE_CERT;
         rv = chain_check_dates(&chain, options->cert_path, err);
-    if (rv == 0 && !ph_tls_is_pair(chain.crts[0], key))
+    }
+    if (rv == 0 && !ph_tls_is_pair(chain.crts[0], key)) {
+        file = PH_TLS_FILE_KEY;
         rv = ph_fail(err, PH_E_TLS, "key file '%s' does not belong to the certificate in '%s'",
                      options->key_path != NULL ? options->key_path : options->cert_path,
                      options->cert_path);
-    if (rv == 0)
+    }
+    if (rv == 0) {
+        file = PH_TLS_FILE_CA;
         rv = trust_load(cred, options, err);
+    }
     if (rv != 0)
         goto out;
+    file = PH_TLS_FILE_CERT;
     int got = gnutls_certificate_set_x509_key(cred->x509, chain.crts, (int)chain.count, key);
     if (got < 0) {
         rv = ph_fail(err, PH_E_TLS, "certificate file '%s' cannot be used: %s", options->cert_path,
@@ -340,8 +350,11 @@ out:
     chain_fini(&chain);
     if (key != NULL)
         gnutls_x509_privkey_deinit(key);
-    if (rv != 0)
+    if (rv != 0) {
         ph_tls_cred_unref(cred);
+        if (options->failed != NULL)
+            *options->failed = file;
+    }
     return rv;
 }
 

@@ -85,6 +85,22 @@ TEST(config, choices_and_booleans)
     ph_config_free(config);
 }
 
+TEST(config, alpn_takes_names_that_it_knows)
+{
+    static const char *const good[] = {"h3", "h2", "http/1.1"};
+    static const char *const bad[] = {"foo", "", "h3,h2", "HTTP/1.1", "h3, h2"};
+    ph_config *config = ph_config_new();
+    for (size_t i = 0; i < PH_COUNT_OF(good); i++)
+        CHECK_INT(ph_config_set(config, "alpn", good[i]), ==, 0);
+    for (size_t i = 0; i < PH_COUNT_OF(bad); i++)
+        CHECK_INT(ph_config_set(config, "alpn", bad[i]), ==, PH_E_CONFIG);
+    CHECK_INT(ph_config_set(config, "alpn", "foo"), ==, PH_E_CONFIG);
+    CHECK_STR(ph_config_error(config),
+              "alpn: \"foo\" is not a valid string; accepted: h3, h2, http/1.1");
+    CHECK_INT(config->alpn.n, ==, PH_COUNT_OF(good));
+    ph_config_free(config);
+}
+
 TEST(config, ring_slots_is_a_power_of_two)
 {
     ph_config *config = ph_config_new();

@@ -194,6 +194,8 @@ TEST(server, refuses_what_does_not_go_together)
                    PH_E_CONFIG, "verify_mode: ");
     expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "send_buffer", "100", NULL},
                    PH_E_CONFIG, "send_buffer_low: ");
+    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "stream_window", "8M", NULL},
+                   PH_E_CONFIG, "stream_window: ");
     expect_refusal((const char *const[]){"bind", "no-such-host.invalid:80", NULL}, PH_E_CONFIG,
                    "bind: ");
     expect_refusal(
@@ -204,15 +206,58 @@ TEST(server, refuses_what_does_not_go_together)
 TEST(server, address_in_use_is_named_and_leaves_nothing_bound)
 {
     static struct world world;
-    char address[64];
+    char address[64], sentence[192];
     world_start(&world, TCP_ONLY);
     struct ph_addr addr = world_addr(&world, "tcp");
     ph_addr_text(&addr, address, sizeof(address));
+    snprintf(sentence, sizeof(sentence), "bind: cannot listen on tcp %s: Address already in use",
+             address);
     expect_refusal((const char *const[]){"insecure_bind", "127.0.0.1:0", "bind", address, NULL},
-                   PH_E_IO, address);
+                   PH_E_IO, sentence);
+    expect_refusal((const char *const[]){"insecure_bind", address, NULL}, PH_E_IO,
+                   "insecure_bind: ");
     world_stop(&world);
     /* Nothing of the first attempt holds the address now. */
     world_start(&world, (const char *const[]){"bind", address, NULL});
+    world_stop(&world);
+}
+
+TEST(server, udp_address_in_use_is_named)
+{
+    static struct world world;
+    char address[64], sentence[192];
+    world_start(&world, QUIC_ONLY);
+    struct ph_addr addr = world_addr(&world, "quic");
+    ph_addr_text(&addr, address, sizeof(address));
+    snprintf(sentence, sizeof(sentence), "quic_bind: cannot open udp %s: Address already in use",
+             address);
+    expect_refusal((const char *const[]){"quic_bind", address, "dev_certificate", world.dir, NULL},
+                   PH_E_IO, sentence);
+    world_stop(&world);
+}
+
+/* A sentence names the option whose file it is about. */
+TEST(server, certificate_trouble_names_its_option)
+{
+    static struct world world;
+    char cert[128], key[128];
+    world_start(&world, QUIC_ONLY); /* makes a certificate */
+    snprintf(cert, sizeof(cert), "%s/dev-cert.pem", world.dir);
+    snprintf(key, sizeof(key), "%s/dev-key.pem", world.dir);
+    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "certfile", cert, "keyfile", key,
+                                         "verify_mode", "required", "ca_certs",
+                                         "/nonexistent/ca.pem", NULL},
+                   PH_E_TLS, "ca_certs: CA file '/nonexistent/ca.pem'");
+    expect_refusal((const char *const[]){"quic_bind", "127.0.0.1:0", "dev_certificate", world.dir,
+                                         "verify_mode", "optional", "ca_certs", key, NULL},
+                   PH_E_TLS, "ca_certs: ");
+    expect_refusal(
+        (const char *const[]){"bind", "127.0.0.1:0", "certfile", cert, "keyfile", cert, NULL},
+        PH_E_TLS, "keyfile: ");
+    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "certfile", cert, NULL}, PH_E_TLS,
+                   "certfile: "); /* where the key is looked for */
+    expect_refusal((const char *const[]){"bind", "127.0.0.1:0", "certfile", key, NULL}, PH_E_TLS,
+                   "certfile: ");
     world_stop(&world);
 }
 

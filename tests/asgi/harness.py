@@ -14,12 +14,14 @@ import asyncio
 import contextlib
 import functools
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pronghorn
 from pronghorn import _core
+from pronghorn.server import run_in_loop
 
 Scope = dict[str, Any]
 Event = dict[str, Any]
@@ -31,19 +33,37 @@ DEADLINE = 60.0  # seconds for a whole test
 CERTS = Path(tempfile.mkdtemp(prefix="pronghorn-tests-"))
 
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run_in(factory: LoopFactory, test: Coroutine[Any, Any, None]) -> None:
+    """Runs a test in a loop of its own, with a deadline and no object left alive afterwards."""
+
+    async def main() -> None:
+        await asyncio.wait_for(test, DEADLINE)
+
+    run_in_loop(main(), factory)
+    left = {name: count for name, count in _core.live_objects().items() if count}
+    assert not left, f"objects left alive: {left}"
+
+
 def aio(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Makes an async test a plain one, with a deadline and no object left alive afterwards."""
+    """Makes an async test a plain one; `__wrapped__` is still the coroutine function."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        async def main() -> None:
-            await asyncio.wait_for(test(*args, **kwargs), DEADLINE)
-
-        asyncio.run(main())
-        left = {name: count for name, count in _core.live_objects().items() if count}
-        assert not left, f"objects left alive: {left}"
+        run_in(asyncio.new_event_loop, test(*args, **kwargs))
 
     return run
+
+
+async def until_stats(satisfied: Callable[[dict[str, int]], Any]) -> dict[str, int]:
+    """Asks the running server for its counters until they satisfy: nothing tells of a change."""
+    give_up = time.monotonic() + DEADLINE / 3
+    while not satisfied(stats := pronghorn.stats()):
+        assert time.monotonic() < give_up, f"timed out; last: {stats}"
+        await asyncio.sleep(0.01)
+    return stats
 
 
 class Running:

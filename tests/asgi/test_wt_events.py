@@ -9,7 +9,7 @@ from typing import Any
 import pronghorn
 import pytest
 from harness import Event, Receive, Recorder, Scope, Send, aio, serving
-from wt_client import DRAIN_CAPSULE, capsule, dial, from_http3, to_http3
+from wt_client import DRAIN_CAPSULE, GREASE_CAPSULE, capsule, dial, from_http3, to_http3
 
 ACCEPT = {"type": "webtransport.accept"}
 
@@ -181,12 +181,17 @@ async def test_guarantee_1_connect_comes_first_and_once_and_alone() -> None:
         session = client.request_session()
         stream = client.open(data=b"early", end=True)
         client.datagram(b"early too")
+        client.session_data(capsule(GREASE_CAPSULE, b"ignore me") + capsule(DRAIN_CAPSULE))
         await recorder.until(lambda: recorder.of("connect"))
         await client.ping()
         assert session not in client.headers
         may_answer.set()
         await recorder.until(
-            lambda: has_ended(recorder, stream) and recorder.of("datagram.receive")
+            lambda: (
+                has_ended(recorder, stream)
+                and recorder.of("datagram.receive")
+                and recorder.of("drain")
+            )
         )
         client.close_session()
         await recorder.until(lambda: recorder.of("disconnect"))
@@ -196,6 +201,7 @@ async def test_guarantee_1_connect_comes_first_and_once_and_alone() -> None:
     assert recorder.of("datagram.receive") == [
         {"type": "webtransport.datagram.receive", "data": b"early too"}
     ]
+    assert recorder.of("drain") == [{"type": "webtransport.drain", "local": False}]
 
 
 @aio
@@ -407,7 +413,8 @@ async def test_guarantee_7_after_own_close_only_disconnect() -> None:
 @pytest.mark.parametrize(
     ("wire", "code"),
     [(to_http3(0), 0), (to_http3(29), 29), (to_http3(30), 30), (to_http3(2**32 - 1), 2**32 - 1),
-     (0x10C, None), (0x52E4A40FA8F9, None)],
+     (0x10C, None), (0x52E4A40FA8F9, None), (to_http3(0) - 1, None),
+     (to_http3(2**32 - 1) + 1, None), (2**62 - 1, None)],
 )  # fmt: skip
 @aio
 async def test_reset_and_stop_codes(wire: int, code: int | None) -> None:

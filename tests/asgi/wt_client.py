@@ -33,6 +33,7 @@ DEADLINE = 20.0  # seconds
 FIRST_CODE = 0x52E4A40FA8DB  # application error code 0 in HTTP/3's space
 CLOSE_CAPSULE = 0x2843
 DRAIN_CAPSULE = 0x78AE
+GREASE_CAPSULE = 0x29 * 1000 + 0x17  # RFC 9297 5.4: types that nobody understands
 
 
 def to_http3(code: int) -> int:
@@ -61,6 +62,7 @@ class Client(QuicConnectionProtocol):
         self.finished: set[int] = set()  # request and data streams whose FIN came
         self.streams: dict[int, bytes] = {}  # WebTransport data streams
         self.order: list[int] = []  # data streams as they first appeared
+        self.parts: list[tuple[int, int]] = []  # (data stream, bytes) as they arrived
         self.resets: dict[int, int] = {}  # HTTP/3 codes
         self.stops: dict[int, int] = {}
         self.datagrams: list[bytes] = []
@@ -95,6 +97,7 @@ class Client(QuicConnectionProtocol):
         elif isinstance(event, WebTransportStreamDataReceived):
             if event.stream_id not in self.streams:
                 self.order.append(event.stream_id)
+            self.parts.append((event.stream_id, len(event.data)))
             self.streams[event.stream_id] = self.streams.get(event.stream_id, b"") + event.data
         elif isinstance(event, DatagramReceived):
             self.datagrams.append(event.data)
@@ -183,6 +186,14 @@ class Client(QuicConnectionProtocol):
             kind, length = data.pull_uint_var(), data.pull_uint_var()
             found.append((kind, data.pull_bytes(length)))
         return found
+
+    def arrived_before_the_end_of(self, stream_id: int) -> dict[int, int]:
+        """Bytes of each data stream that came before the last ones of this."""
+        last = max(i for i, (stream, _) in enumerate(self.parts) if stream == stream_id)
+        counts: dict[int, int] = {}
+        for stream, length in self.parts[:last]:
+            counts[stream] = counts.get(stream, 0) + length
+        return counts
 
     # --- the network ----------------------------------------------------------------------------
 

@@ -189,6 +189,8 @@ class Session:
                     )
             elif kind == "webtransport.stream.opened":
                 self.log_stream.set_result(event["stream_id"])
+            elif kind == "webtransport.drain" and event["local"]:  # this server is stopping
+                await self.send({"type": "webtransport.close", "reason": "the demo was stopped"})
             elif kind == "webtransport.disconnect":
                 return
 

@@ -309,6 +309,8 @@ async function main() {
     return;
   }
   $("block").addEventListener("click", blockPython);
+  // A closed tab says goodbye; otherwise the server would learn it from its idle timeout.
+  window.addEventListener("pagehide", () => session?.close());
   for (;;) {
     let settings = { port: "?" };
     try {

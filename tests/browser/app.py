@@ -189,6 +189,14 @@ async def drain(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "webtransport.datagram.send", "data": event["data"]})
 
 
+async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
+    """Closes the session when it is asked to finish."""
+    await send({"type": "webtransport.accept"})
+    while (await receive())["type"] != "webtransport.drain":
+        pass
+    await send({"type": "webtransport.close", "code": 4, "reason": "back soon"})
+
+
 async def reject(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "webtransport.close", "status": int(query(scope)["status"])})
 
@@ -212,6 +220,7 @@ HANDLERS = {
         reset,
         subprotocol,
         drain,
+        leaves,
         reject,
         crash,
     )

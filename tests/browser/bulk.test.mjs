@@ -2,6 +2,7 @@
 // goes away.
 
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Server, browse, open, until, within } from "./lib.mjs";
 
@@ -74,34 +75,47 @@ test(`Python blocked for ${BLOCK} s with 10 MB under way: nothing is lost, the c
     assert.ok(packets < (SIZE / 1000) * 1.5, `${packets} packets for ${SIZE} bytes`);
   }));
 
-test("a server that is killed ends the session; one that stops tells the page", async () => {
-  const server = await Server.start("tests.browser.app:app");
+/** A server with one session, whose end the page keeps in `ended`. */
+async function withSession(path, args, work) {
+  const server = await Server.start("tests.browser.app:app", args);
   const page = await open(browser, server);
-  await page.evaluate(async () => {
-    window.transport = await connect("/echo");
-    window.ended = transport.closed.then(
-      (info) => ({ clean: true, ...info }), (error) => ({ clean: false, message: error.message }));
-  });
-  assert.equal(await server.stop("SIGTERM"), 0);
-  const ended = await within(page.evaluate(() => window.ended), "the session's end");
-  assert.ok(ended.clean || /Connection lost/.test(ended.message), JSON.stringify(ended));
-  await page.closeAll();
-});
+  try {
+    await page.evaluate(async (path) => {
+      window.transport = await connect(path);
+      window.ended = transport.closed.then(
+        ({ closeCode, reason }) => ({ closeCode, reason }), (error) => ({ error: error.message }));
+      const writer = transport.datagrams.writable.getWriter();
+      setInterval(() => writer.write(bytes("anyone there?")).catch(() => {}), 100);
+    }, path);
+    await work(server, within(page.evaluate(() => window.ended), "the session's end"));
+  } finally {
+    await page.closeAll();
+    await server.stop("SIGKILL");
+    rmSync(server.certs, { recursive: true });
+  }
+}
 
-test("killed without a word: the page notices by its idle timeout or the next server's reset", async () => {
-  const server = await Server.start("tests.browser.app:app");
-  const page = await open(browser, server);
-  await page.evaluate(async () => {
-    window.transport = await connect("/echo");
-    window.ended = transport.closed.then(() => "clean", (error) => error.message);
-    const writer = transport.datagrams.writable.getWriter();
-    setInterval(() => writer.write(bytes("anyone there?")).catch(() => {}), 100);
-  });
-  await server.stop("SIGKILL");
-  const message = await within(page.evaluate(() => window.ended), "the session's end");
-  assert.match(message, /Connection lost/);
-  await page.closeAll();
-});
+test("SIGTERM: an application that closes when told to finish ends the session cleanly, and at once", () =>
+  withSession("/leaves", ["--graceful-timeout", "30"], async (server, ended) => {
+    const began = Date.now();
+    assert.equal(await server.stop("SIGTERM"), 0);
+    assert.ok(Date.now() - began < 15_000, "nothing was left to wait for");
+    assert.deepEqual(await ended, { closeCode: 4, reason: "back soon" });
+  }));
+
+test("SIGTERM: a session that goes on is cut when the graceful timeout is over", () =>
+  withSession("/echo", ["--graceful-timeout", "1"], async (server, ended) => {
+    const began = Date.now();
+    assert.equal(await server.stop("SIGTERM"), 0);
+    assert.ok(Date.now() - began >= 1000, "it had its second");
+    assert.match((await ended).error, /Connection lost/);
+  }));
+
+test("SIGKILL: the page learns that the connection is lost", () =>
+  withSession("/echo", [], async (server, ended) => {
+    await server.stop("SIGKILL");
+    assert.match((await ended).error, /Connection lost/);
+  }));
 
 test("a page that vanishes costs the server nothing for long", () => withServer(async (server, page) => {
   await page.evaluate(async () => { window.transport = await connect("/echo"); });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Server, browse, within } from "./lib.mjs";
+import { Process, Server, browse, within } from "./lib.mjs";
 
 let server;
 let browser;
@@ -84,4 +84,21 @@ test("a browser without WebTransport, and a dead port, are told what to do", asy
   await other.waitForSelector("#trouble:not([hidden])");
   assert.match(await other.textContent("#trouble-advice"), /UDP port 9/);
   await other.close();
+});
+
+test("tools/demo.sh serves the page and ends well on SIGTERM", async () => {
+  const demo = new Process("tools/demo.sh", ["--bind", "127.0.0.1:0", "--quic-bind", "127.0.0.1:0"]);
+  try {
+    const [, address] = await demo.line(/listening kind=tcp address=(\S+)/);
+    const [, port] = await demo.line(/listening kind=quic address=\S+:(\d+)/);
+    await demo.line(/ready pid=/);
+    const page = await fetch(`http://${address}/`);
+    assert.equal(page.status, 200);
+    assert.match(await page.text(), /<title>[^<]*Pronghorn/);
+    const settings = await (await fetch(`http://${address}/settings.json`)).json();
+    assert.equal(settings.port, Number(port));
+    assert.equal(await demo.stop("SIGTERM"), 0);
+  } finally {
+    demo.child.kill("SIGKILL");
+  }
 });

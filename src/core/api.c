@@ -200,8 +200,10 @@ static void tell_room(struct ph_pipe *pipe)
     pipe->app.since_wake = 0;
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&pipe->up_starved, memory_order_relaxed) != 0 &&
-        atomic_exchange(&pipe->up_starved, 0) != 0)
+        atomic_exchange(&pipe->up_starved, 0) != 0) {
         ph_ring_wake(&pipe->down);
+        ph_count(pipe->stats, bells_down);
+    }
 }
 
 int ph_pipe_next_event(struct ph_pipe *pipe, struct ph_event *event)

@@ -108,8 +108,10 @@ void ph_pipe_commands_taken(struct ph_pipe *pipe)
 {
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&pipe->down_starved, memory_order_relaxed) != 0 &&
-        atomic_exchange(&pipe->down_starved, 0) != 0)
+        atomic_exchange(&pipe->down_starved, 0) != 0) {
         ph_ring_wake(&pipe->up);
+        ph_count(pipe->stats, bells_up);
+    }
 }
 
 void ph_pipe_leave(struct ph_pipe *pipe)

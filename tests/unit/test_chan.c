@@ -746,3 +746,79 @@ TEST(chan, end_of_the_io_thread_closes_what_it_never_saw)
     ph_pipe_fini(&rig.pipe); /* releases the stream */
     CHECK_INT(ph_live_get(PH_LIVE_CHAN), ==, 0);
 }
+
+/* --- Bells --- */
+
+TEST(chan, one_bell_wakes_the_application_however_much_is_said)
+{
+    struct rig rig;
+    struct ph_event event;
+    rig_init(&rig, 64);
+    struct ph_chan *chan = rig_chan(&rig, PH_CHAN_HTTP, NULL);
+    CHECK_INT(rig.stats.bells_up, ==, 0);
+    for (int i = 0; i < 10; i++) { /* turns while the application sleeps */
+        feed(chan, 'a', 100);
+        rig_io(&rig);
+    }
+    CHECK_INT(rig.stats.bells_up, ==, 1);
+    CHECK(ph_pipe_next_event(&rig.pipe, &event) == 1);
+    ph_buf_unref(event.buf);
+    feed(chan, 'b', 100);
+    rig_io(&rig); /* it is awake: no bell */
+    CHECK_INT(rig.stats.bells_up, ==, 1);
+    while (ph_pipe_next_event(&rig.pipe, &event) == 1) /* asleep again */
+        ph_buf_unref(event.buf);
+    feed(chan, 'c', 100);
+    rig_io(&rig);
+    rig_io(&rig);
+    CHECK_INT(rig.stats.bells_up, ==, 2);
+    rig_fini(&rig);
+}
+
+TEST(chan, one_bell_wakes_the_io_thread_however_much_is_said)
+{
+    struct rig rig;
+    rig_init(&rig, 64);
+    struct ph_chan *chan = rig_chan(&rig, PH_CHAN_HTTP, NULL);
+    expect(&rig, PH_EVENT_REQUEST, chan);
+    turn(&rig);
+    uint64_t before = rig.stats.bells_down;
+    ph_chan_respond(chan, 200, NULL, 0, false);
+    ph_pipe_flush(&rig.pipe);
+    CHECK_INT(rig.stats.bells_down, ==, before); /* it does not sleep */
+    rig_io(&rig);
+    CHECK(ph_ring_sleep(&rig.pipe.down));
+    for (int i = 0; i < 5; i++) {
+        write_bytes(chan, 10, false);
+        ph_pipe_flush(&rig.pipe);
+    }
+    CHECK_INT(rig.stats.bells_down, ==, before + 1);
+    ph_ring_awake(&rig.pipe.down);
+    rig_io(&rig);
+    CHECK(ph_ring_sleep(&rig.pipe.down));
+    ph_pipe_flush(&rig.pipe); /* nothing to say */
+    CHECK_INT(rig.stats.bells_down, ==, before + 1);
+    write_bytes(chan, 10, true);
+    ph_pipe_flush(&rig.pipe);
+    CHECK_INT(rig.stats.bells_down, ==, before + 2);
+    ph_ring_awake(&rig.pipe.down);
+    rig_fini(&rig);
+}
+
+/* Whoever waits for room is woken with a bell that counts as well. */
+TEST(chan, bells_for_room_are_counted)
+{
+    struct rig rig;
+    struct ph_event event;
+    rig_init(&rig, 8);
+    struct ph_chan *chan = rig_chan(&rig, PH_CHAN_HTTP, NULL);
+    for (int i = 0; i < 20; i++) {
+        feed(chan, 'a', 60000);
+        rig_io(&rig); /* the ring gets full: the I/O thread asks to be told of room */
+    }
+    uint64_t before = rig.stats.bells_down;
+    while (ph_pipe_next_event(&rig.pipe, &event) == 1)
+        ph_buf_unref(event.buf);
+    CHECK_INT(rig.stats.bells_down, ==, before + 1);
+    rig_fini(&rig);
+}

@@ -231,7 +231,9 @@ struct ph_wt_session *ph_wt_stream_session(const struct ph_wt_stream *stream);
  * stream that the peer stopped swallows bytes (counted) and returns 0. */
 int ph_wt_stream_write(struct ph_wt_stream *stream, struct ph_slice slice, bool fin);
 void ph_wt_stream_consume(struct ph_wt_stream *stream, size_t n);
-/* Abandons our side; unsent bytes are dropped, the stream header still reaches the peer. */
+/* Abandons our side; unsent bytes are dropped, the stream header still reaches the peer. A stream
+ * that has no id yet and is abandoned in all its directions (reset, and stopped when it is
+ * bidirectional) never reaches the peer: on_stream_closed comes before the call returns. */
 void ph_wt_stream_reset(struct ph_wt_stream *stream, uint32_t code);
 /* Asks the peer to stop; neither on_data nor on_reset comes after it. Credit of what was delivered
  * and not consumed returns at once. */

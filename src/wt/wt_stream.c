@@ -6,6 +6,7 @@
  *                  |   -> PENDING -> ACTIVE                        not yet (wt_pending.c)
  *                  '--------------------> STRAY --------> DEAD     refused, or broken off
  *      ours:    WAITING -> ACTIVE -> ... ; at the session's end everything becomes STRAY
+ *                  '--------------------------------> DEAD     abandoned before it had its id
  *
  * Invariants: the owner knows exactly the streams that are on a session's list (WAITING, ACTIVE);
  * a STRAY has been reset and stopped and is silent until QUIC closes it. The first bytes of our own
@@ -525,6 +526,16 @@ void ph_wt_stream_consume(struct ph_wt_stream *stream, size_t n)
         ph_quic_conn_consume(stream->conn->quic, k); /* it was whole before its session opened */
 }
 
+/* A stream without an id that nobody wants any more: it ends here, and costs the peer nothing. */
+static bool end_unwanted(struct ph_wt_stream *stream)
+{
+    bool wants_peer = stream->bidi && !stream->recv_over;
+    if (stream->phase != WT_WAITING || !stream->send_reset || wants_peer)
+        return false;
+    end_stream(stream);
+    return true;
+}
+
 void ph_wt_stream_reset(struct ph_wt_stream *stream, uint32_t code)
 {
     if (stream->send_reset || stream->send_stopped || (!stream->bidi && !stream->is_local))
@@ -533,11 +544,12 @@ void ph_wt_stream_reset(struct ph_wt_stream *stream, uint32_t code)
     stream->send_reset = true;
     stream->reset_code = code;
     stream->fin_queued = false;
-    if (stream->phase == WT_WAITING) {
+    if (end_unwanted(stream))
+        return;
+    if (stream->phase == WT_WAITING)
         early_drop(stream);
-    } else if (stream->quic != NULL) {
+    else if (stream->quic != NULL)
         ph_quic_stream_reset(stream->quic, ph_wt_code_to_http3(code));
-    }
     report_acked(stream, stream->unacked);
 }
 
@@ -552,7 +564,8 @@ void ph_wt_stream_stop(struct ph_wt_stream *stream, uint32_t code)
             ph_quic_stream_stop(stream->quic, ph_wt_code_to_http3(code));
     }
     stream->recv_over = true;
-    ph_wt_stream_consume(stream, stream->unread);
+    if (!end_unwanted(stream))
+        ph_wt_stream_consume(stream, stream->unread);
 }
 
 void ph_wt_stream_set_urgency(struct ph_wt_stream *stream, unsigned urgency)

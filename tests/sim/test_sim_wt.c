@@ -275,7 +275,7 @@ TEST(sim_wt, waiting_streams_can_be_reset_stopped_and_ended_with_the_session)
     wt_write(second, "never sent", 10, false);
     ph_wt_stream_reset(second->stream, 9);
     CHECK_INT(second->acked, ==, 10);
-    ph_wt_stream_stop(second->stream, 8);
+    CHECK(!second->closed); /* the peer may still answer */
     wt_write(third, "waits", 5, true);
     quiet(&pair);
     CHECK(!second->opened && !third->opened);
@@ -287,13 +287,59 @@ TEST(sim_wt, waiting_streams_can_be_reset_stopped_and_ended_with_the_session)
     CHECK(there->closed);
     ph_wt_session_stream_done(theirs(&pair)->session, true);
     quiet(&pair);
-    CHECK(second->opened && second->closed && !third->opened);
+    CHECK(second->opened && !second->closed && !third->opened);
     there = wt_app_stream_by_id(&pair.server, second->id);
     CHECK(there->reset && there->has_code && there->rx_len == 0);
+    CHECK_INT(there->code, ==, 9);
     ph_wt_session_close(mine->session, 0, "", 0);
     CHECK(third->closed && !third->opened);
     CHECK(wt_run(&pair, wt_is_closed, mine));
     wt_pair_fini(&pair);
+}
+
+/* RFC 9000 4.6: they would wait for credit for as long as the session lives, and then burn it. */
+TEST(sim_wt, waiting_streams_that_are_abandoned_end_at_once)
+{
+    for (size_t bidi = 0; bidi < 2; bidi++) {
+        struct wt_pair pair;
+        wt_pair_init(&pair, 3, &wt_clean_link);
+        pair.server_config.max_streams_bidi = 101; /* the session */
+        pair.server_config.max_streams_uni = 101;  /* the control stream */
+        struct wt_slog *mine = wt_pair_session(&pair);
+        pair.server.hold = true;
+        int64_t before = ph_live_get(PH_LIVE_WT_STREAM);
+        for (size_t i = 0; i < 310; i++)
+            wt_write(wt_open_stream(mine, bidi == 1), "abc", 3, i < 100 || i >= 300);
+        quiet(&pair);
+        CHECK_INT(pair.server.streams_count, ==, 100);
+        int64_t open = ph_live_get(PH_LIVE_WT_STREAM);
+        for (size_t i = 100; i < 300; i++) {
+            struct wt_log *log = wt_app_stream(&pair.client, i);
+            CHECK(!log->opened);
+            ph_wt_stream_reset(log->stream, 1);
+            CHECK_INT(log->acked, ==, 3);
+            CHECK_INT(log->closed, ==, bidi == 0);
+            if (bidi == 1)
+                ph_wt_stream_stop(log->stream, 2);
+            CHECK(log->closed && !log->opened);
+        }
+        quiet(&pair);
+        CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, open - 200);
+        CHECK_INT(open - 200, <=, before + 210);
+        for (size_t i = 0; i < 100; i++) {
+            struct wt_log *there = wt_app_stream(&pair.server, i);
+            if (bidi == 1)
+                wt_write(there, NULL, 0, true);
+        }
+        quiet(&pair);
+        for (size_t i = 0; i < 20; i++)
+            ph_wt_session_stream_done(theirs(&pair)->session, bidi == 1);
+        quiet(&pair);
+        CHECK_INT(pair.server.streams_count, ==, 110); /* those that still waited, and no other */
+        for (size_t i = 300; i < 310; i++)
+            CHECK(wt_app_stream(&pair.client, i)->opened);
+        wt_pair_fini(&pair);
+    }
 }
 
 TEST(sim_wt, reset_and_stop_carry_their_codes)

@@ -396,6 +396,19 @@ void world_tcp_close(struct world *world)
     world->tcp = -1;
 }
 
+struct world_chan *world_open(struct world_chan *session, bool bidi)
+{
+    ph_chan *stream = ph_chan_open_stream(session->chan, bidi);
+    CHECK(stream != NULL);
+    return note_new(session->world, stream, session->chan);
+}
+
+void world_release(struct world_chan *note)
+{
+    ph_chan_release(note->chan);
+    note->chan = NULL;
+}
+
 struct world_chan *world_last(const struct world *world, ph_chan_kind kind)
 {
     for (size_t i = world->chans_n; i > 0; i--) {

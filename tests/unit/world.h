@@ -77,6 +77,9 @@ struct client_session *world_session(struct world *world, struct client *client,
 void world_tcp(struct world *world, const char *kind, const char *text); /* connects and sends */
 void world_tcp_send(struct world *world, const char *p, size_t n);
 void world_tcp_close(struct world *world);
+/* The application opens a stream; lets go of a channel. */
+struct world_chan *world_open(struct world_chan *session, bool bidi);
+void world_release(struct world_chan *note);
 /* The newest channel of a kind. */
 struct world_chan *world_last(const struct world *world, ph_chan_kind kind);
 struct world_chan *world_stream(const struct world *world, uint64_t id);

@@ -125,6 +125,17 @@ static uint64_t through_queue(struct sim_node *node, size_t n)
     return node->link_free;
 }
 
+/* The mark with which a packet arrives (RFC 3168). */
+static uint8_t ecn_on_link(struct sim_node *node, uint8_t ecn)
+{
+    if (node->link.bleach)
+        return 0;
+    if (ecn == 0 || !happens(node->sim, node->link.ce))
+        return ecn;
+    node->ce_marked++;
+    return 3;
+}
+
 static void send_one(struct sim_node *node, const struct ph_addr *to, uint8_t ecn,
                      const uint8_t *data, size_t n)
 {
@@ -132,6 +143,7 @@ static void send_one(struct sim_node *node, const struct ph_addr *to, uint8_t ec
     const struct sim_link *link = &node->link;
     node->bytes_out += n;
     node->packets_out++;
+    node->ecn_out[ecn & 3]++;
     node->largest_out = PH_MAX(node->largest_out, n);
     node->smallest_out = node->smallest_out == 0 ? n : PH_MIN(node->smallest_out, n);
     trace(sim, sim->now);
@@ -144,6 +156,7 @@ static void send_one(struct sim_node *node, const struct ph_addr *to, uint8_t ec
         trace(sim, 0xdead);
         return;
     }
+    ecn = ecn_on_link(node, ecn);
     at += link->delay + sim_rng_below(&sim->rng, link->jitter);
     if (happens(sim, link->reorder))
         at += link->reorder_delay;

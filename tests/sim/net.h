@@ -39,6 +39,8 @@ struct sim_link {
     uint64_t queue;                      /* bytes waiting for the rate at most; 0: no limit */
     uint64_t blackout_from, blackout_to; /* ns: everything is lost in between */
     size_t mtu;                          /* larger payloads vanish; 0: no limit */
+    unsigned ce;                         /* of packets with ECT: marked "congestion experienced" */
+    bool bleach;                         /* ECN marks are taken off */
 };
 
 struct sim;
@@ -61,8 +63,10 @@ struct sim_node {
     uint64_t link_free;    /* ns: when the rate lets the next packet out */
     uint64_t bytes_out, bytes_in, packets_out, packets_in;
     size_t largest_out, smallest_out;
-    unsigned sends; /* calls that sent something */
-    bool limited;   /* the socket takes only `allowance` more bytes */
+    unsigned sends;      /* calls that sent something */
+    uint64_t ecn_out[4]; /* packets by their mark, as sent */
+    uint64_t ce_marked;  /* of those, by the link */
+    bool limited;        /* the socket takes only `allowance` more bytes */
     size_t allowance;
     /* Timers of a layer above, may be NULL. */
     void *upper;

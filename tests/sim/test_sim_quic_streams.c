@@ -552,6 +552,33 @@ TEST(sim_quic_datagrams, the_oldest_give_way_and_the_rest_arrive_in_order)
     quic_pair_fini(&pair);
 }
 
+TEST(sim_quic_datagrams, each_is_counted_as_acknowledged_or_lost)
+{
+    struct quic_pair pair;
+    struct ph_quic_dgramq q;
+    quic_pair_init(&pair, 34, &quic_clean_link);
+    CHECK(quic_pair_connect(&pair));
+    sim_run_for(pair.sim, PH_SEC);
+    queue_init(&q, pair.client.conn, 0, 16, 100000);
+    struct sim_link *link = &pair.client_node->link;
+    link->blackout_from = pair.sim->now;
+    link->blackout_to = pair.sim->now + 5 * PH_MSEC;
+    for (uint32_t i = 0; i < 5; i++)
+        push(&q, i, 1000, PH_NEVER);
+    sim_run_for(pair.sim, 10 * PH_MSEC);
+    CHECK_INT(pair.client_node->stats.datagrams_out, ==, 5);
+    for (uint32_t i = 5; i < 15; i++)
+        push(&q, i, 1000, PH_NEVER);
+    sim_run_for(pair.sim, 5 * PH_SEC);
+    const struct ph_stats *stats = &pair.client_node->stats;
+    CHECK_INT(pair.server.datagrams_count, ==, 10);
+    CHECK_INT(stats->datagrams_out, ==, 15);
+    CHECK_INT(stats->datagrams_lost, ==, 5);
+    CHECK_INT(stats->datagrams_acked, ==, 10);
+    ph_quic_dgramq_fini(&q);
+    quic_pair_fini(&pair);
+}
+
 TEST(sim_quic_datagrams, bytes_are_bounded_as_well)
 {
     struct quic_pair pair;

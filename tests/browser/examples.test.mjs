@@ -56,7 +56,7 @@ async function inPage(address, work, beforeClosing = () => {}) {
     };
   }, { address, sha256 });
   const result = await within(page.evaluate(work), "the page");
-  await beforeClosing();
+  await beforeClosing(page);
   await context.close();
   return result;
 }
@@ -187,7 +187,10 @@ test("examples/dispatcher.py runs as it stands", async () => {
       await writer.write(new TextEncoder().encode("stream data"));
       await writer.close();
       return new TextDecoder().decode(value);
-    }, () => example.line(/stream 14\D*stream data/)); // 2, 6 and 10 are HTTP/3's own
+    }, async (page) => {
+      await example.line(/stream 14\D*stream data/); // 2, 6 and 10 are HTTP/3's own
+      await page.evaluate(() => window.transport.close());
+    });
     assert.equal(echo, "Server Echo: hello");
     assert.equal(await example.stop("SIGINT"), 0);
   } finally {
@@ -215,6 +218,7 @@ test("examples/dispatcher.html shows what comes back", async () => {
     assert.equal(await page.textContent("#log"),
       "connected\nServer Echo: good day\nsent on a stream: see the server's output\n");
     assert.deepEqual(errors, []);
+    await page.goto("about:blank"); // ends the session: the server has nothing to wait for
     await context.close();
     assert.equal(await example.stop(), 0);
   } finally {

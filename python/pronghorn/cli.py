@@ -7,19 +7,20 @@ or missing file, 3 the server could not start.
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
+import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import _core
 from .config import LIFESPANS, LOG_LEVELS, LOOPS, VERIFY_MODES, Config
-from .errors import ConfigError, StartupError, UserCodeError
-from .server import run
+from .errors import BAD_OPTION, ConfigError, StartupError, report
+from .server import run_or_raise
 from .versions import libraries
 
-BAD_OPTION = 2
-NO_START = 3
+CHECK_LEAKS = "PRONGHORN_CHECK_LEAKS"  # environment: 1 makes an object left alive an error
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,7 +63,7 @@ def parser() -> Parser:
     p.add_argument("--app-dir", metavar="DIR", default="", help="where modules are found (here)")
     p.add_argument("--root-path", metavar="PATH", default="", help="prefix that a proxy took away")
     p.add_argument("--lifespan", metavar="MODE", default="auto", help=f"{', '.join(LIFESPANS)}")
-    p.add_argument("--loop", metavar="LOOP", default="auto", help=f"{', '.join(LOOPS)}")
+    p.add_argument("--loop", metavar="LOOP", default="asyncio", help=f"{', '.join(LOOPS)}")
     p.add_argument("--log-level", metavar="LEVEL", default="info", help=", ".join(LOG_LEVELS))
     p.add_argument("--access-log", action="store_true", help="a line for each request")
     p.add_argument(
@@ -140,12 +141,19 @@ def options_of(pairs: Sequence[str]) -> dict[str, list[str]]:
     return out
 
 
-def as_written(message: str) -> str:
-    """`quic_bind: ...` becomes `--quic-bind: ...` when that is an option of the command line."""
-    name, colon, rest = message.partition(":")
+def as_written(args: argparse.Namespace, message: str) -> str:
+    """`quic_bind: ...` becomes `--quic-bind: ...`, or whichever option the user gave for it."""
+    name, colon, rest = message.partition(": ")
     option = "--" + name.replace("_", "-")
-    if colon and any(option in action.option_strings for action in parser()._actions):
-        return f"{option}:{rest}"
+    if not colon:
+        return message
+    if any(pair.partition("=")[0].replace("-", "_") == name for pair in args.option):
+        return f"--option {name}: {rest}"
+    if name == "bind" and args.bind is None:
+        option = "--host" if args.port is None and args.host is not None else option
+        option = "--port" if args.port is not None else option
+    if any(option in action.option_strings for action in parser()._actions):
+        return f"{option}: {rest}"
     return message
 
 
@@ -174,16 +182,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.app is None:
         return fail(BAD_OPTION, "which application? MODULE:ATTRIBUTE, such as main:app")
+    code = serve(args)
+    return code if os.environ.get(CHECK_LEAKS) != "1" else leak_checked(code)
+
+
+def serve(args: argparse.Namespace) -> int:
     try:
-        return run(args.app, config_of(args))
-    except ConfigError as exc:
-        return fail(BAD_OPTION, as_written(str(exc)))
-    except UserCodeError as exc:
-        cause = exc.__cause__
-        if cause is not None:
-            traceback.print_exception(type(cause), cause, cause.__traceback__)
-        return fail(NO_START, exc)
-    except StartupError as exc:
-        return fail(NO_START, exc)
+        return run_or_raise(args.app, config_of(args))
+    except (ConfigError, StartupError) as exc:
+        return report(exc, functools.partial(as_written, args))
     except KeyboardInterrupt:  # before the server took over signals
         return 130
+
+
+def leak_checked(code: int) -> int:
+    """1 when objects of the core or the extension outlived the server, else `code`."""
+    gc.collect()
+    left = {name: count for name, count in _core.live_objects().items() if count}
+    if not left:
+        return code
+    return fail(1, "leak: " + " ".join(f"{name}={count}" for name, count in left.items()))

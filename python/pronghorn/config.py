@@ -52,7 +52,7 @@ class Config:
     factory: bool = False  # the application is what calling the object gives
     app_dir: str | os.PathLike[str] = ""  # where modules are looked for; "": here
     graceful_timeout: float = 10.0  # seconds that a stop waits for what is under way
-    loop: str = "auto"  # of run(): uvloop when it is installed
+    loop: str = "asyncio"  # of run(); "auto": uvloop when it is installed
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # docs/limits.md
 
     def validate(self) -> None:
@@ -82,12 +82,19 @@ class Config:
         if not isinstance(self.options, Mapping):
             raise ConfigError("options: not a mapping from option names to values (docs/limits.md)")
         self._validate_certificates()
+        if "secret" in self.options and not self._has_quic():
+            raise ConfigError("secret: has no use without quic_bind: it protects QUIC tokens")
+
+    def _has_quic(self) -> bool:
+        return self.dev or self.quic_bind is not None or "quic_bind" in self.options
 
     def _validate_certificates(self) -> None:
         for name in ("certfile", "keyfile", "ca_certs"):
             path = getattr(self, name)
-            if path is not None and not Path(path).is_file():
+            if path is not None and is_missing(name, path):
                 raise ConfigError(f"{name}: no such file: {os.fspath(path)!r}")
+        if self.cert_dir is not None and not self.dev:
+            raise ConfigError("cert_dir: has no use without dev")
         if self.dev and self.certfile is not None:
             raise ConfigError(
                 "dev: makes a certificate of its own; leave out either dev or certfile"
@@ -142,8 +149,10 @@ class Config:
         """Where the development certificate is kept: per user, unless cert_dir says otherwise."""
         if self.cert_dir is not None:
             return Path(self.cert_dir)
-        data = os.environ.get("XDG_DATA_HOME")
-        return (Path(data) if data else Path.home() / ".local/share") / "pronghorn"
+        data = Path(os.environ.get("XDG_DATA_HOME", ""))
+        if not data.is_absolute():  # the XDG specification has relative ones ignored
+            data = Path.home() / ".local/share"
+        return data / "pronghorn"
 
 
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
@@ -152,6 +161,20 @@ MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
 def check_choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         raise ConfigError(f"{name}: {value!r} is not one of {', '.join(accepted)}")
+
+
+def is_missing(name: str, path: Any) -> bool:
+    """Whether there is nothing: a FIFO or what a shell made for `<(...)` is as good as a file, and
+    the core says what is wrong with what it cannot read."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{name}: {path!r} is not a path")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def addresses(name: str, value: str | Iterable[str] | None) -> list[str]:

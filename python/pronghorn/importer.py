@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from .errors import ConfigError, StartupError, UserCodeError
+from .errors import ConfigError, NotAnApplication, StartupError, UserCodeError, described
 
 App = Callable[..., Awaitable[Any]]
 _HERE = os.path.dirname(__file__)
@@ -23,6 +23,7 @@ def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bo
     module_name, colon, attribute = target.partition(":")
     if not colon or not module_name or not attribute:
         raise ConfigError(f"app: {target!r} is not MODULE:ATTRIBUTE, such as main:app")
+    check_module_name(target, module_name, attribute)
     folder = os.path.abspath(app_dir)
     if not os.path.isdir(folder):
         raise ConfigError(f"app_dir: no such folder: {os.fspath(app_dir)!r}")
@@ -34,7 +35,7 @@ def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bo
         if exc.name and (module_name == exc.name or module_name.startswith(exc.name + ".")):
             raise StartupError(f"no module {exc.name!r} in {folder} or on sys.path") from None
         raise UserCodeError(f"importing {module_name!r} failed") from without_our_frames(exc)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise UserCodeError(f"importing {module_name!r} failed") from without_our_frames(exc)
     found: Any = module
     for part in attribute.split("."):
@@ -45,23 +46,36 @@ def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bo
     return prepare_app(found, factory=factory, name=target)
 
 
+def check_module_name(target: str, module_name: str, attribute: str) -> None:
+    """Says how to write what looks like the path of a file."""
+    path = module_name.replace("\\", "/")
+    if "/" in path or path.endswith(".py"):
+        folder, _, name = path.removesuffix(".py").rpartition("/")
+        where = f" and give its folder {folder or '/'!r} as app_dir" if "/" in path else ""
+        raise ConfigError(
+            f"app: {target!r} names a file, not a module: write {name}:{attribute}{where}"
+        )
+    if not all(module_name.split(".")):
+        raise ConfigError(f"app: {target!r}: {module_name!r} is not the full name of a module")
+
+
 def prepare_app(app: Any, *, factory: bool = False, name: str = "app") -> App:
     """Calls a factory and wraps an ASGI 2 application. StartupError: it is not an application."""
     if factory:
         if not callable(app):
-            raise StartupError(f"{name}: not a factory: a {type(app).__name__} cannot be called")
+            raise NotAnApplication(f"{name}: not a factory: {described(app)} cannot be called")
         try:
             app = app()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise UserCodeError(f"the factory {name} failed") from without_our_frames(exc)
     if not callable(app):
-        raise StartupError(f"{name}: not an application: a {type(app).__name__} cannot be called")
+        raise NotAnApplication(f"{name}: not an application: {described(app)} cannot be called")
     if takes(app, 3):
         return app
-    if takes(app, 1):
-        return single_callable(app)
+    if takes(app, 1) and not is_asynchronous(app):
+        return single_callable(app, name)
     hint = "" if factory or not takes(app, 0) else "; if it makes the application, say so: factory"
-    raise StartupError(
+    raise NotAnApplication(
         f"{name}: not an ASGI application: it does not take (scope, receive, send){hint}"
     )
 
@@ -77,12 +91,24 @@ def takes(app: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def single_callable(app: Callable[..., Any]) -> App:
+def is_asynchronous(app: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine or an asynchronous generator, never another callable."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(what) for is_kind in kinds for what in (app, type(app).__call__))
+
+
+def single_callable(app: Callable[..., Any], name: str) -> App:
     """ASGI 2 is called twice: first with the scope, then with receive and send."""
 
     @functools.wraps(app, updated=())
     async def single(scope: Any, receive: Any, send: Any) -> Any:
-        return await app(scope)(receive, send)
+        instance = app(scope)
+        if not callable(instance):
+            raise NotAnApplication(
+                f"{name}: not an ASGI application: called with a scope it returned"
+                f" {described(instance)}"
+            )
+        return await instance(receive, send)
 
     return single
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import sys
 from typing import Any
 
-from .errors import StartupError, UserCodeError
+from .errors import NotAnApplication, StartupError, UserCodeError, described
 from .importer import App, without_our_frames
 
 STARTUP_TIMEOUT = 60.0  # seconds
@@ -21,13 +22,16 @@ log = logging.getLogger("pronghorn")
 class Lifespan:
     """One run of the protocol. `mode`: "auto" takes an application that raises or returns before
     start-up is complete for one that does not speak it; "on" takes that as a failure; "off" asks
-    nothing. After startup(), `state` is a dict, or None when the application has no lifespan."""
+    nothing. After startup(), `state` is a dict, or None when the application has no lifespan.
+    `name` is what messages call the application."""
 
-    def __init__(self, app: App, mode: str) -> None:
+    def __init__(self, app: App, mode: str, name: str = "app") -> None:
         self.state: dict[str, Any] | None = None
         self.context = contextvars.copy_context()  # of requests too: they see what start-up set
         self._app = app
         self._mode = mode
+        self._name = name
+        self._asked = False  # the application received lifespan.startup
         self._task: asyncio.Task[None] | None = None
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._started: asyncio.Future[str | None] | None = None  # result: None, or why it failed
@@ -47,8 +51,7 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": state,
         }
-        coro = self._app(scope, self._receive, self._send)
-        self._task = self._create_task(loop, coro)
+        self._task = self._create_task(loop, self._run(scope))
         await self._wait_for(self._started, STARTUP_TIMEOUT)
         if self._started.done():
             reason = self._started.result()
@@ -94,6 +97,15 @@ class Lifespan:
             if task.done() and not task.cancelled():
                 task.exception()  # it was told to end: what it says of that is of no interest
 
+    async def _run(self, scope: dict[str, Any]) -> None:
+        result = self._app(scope, self._receive, self._send)
+        if not inspect.isawaitable(result):
+            raise NotAnApplication(
+                f"{self._name}: not an ASGI application: it returned {described(result)}, not a"
+                " coroutine"
+            )
+        await result
+
     def _create_task(self, loop: asyncio.AbstractEventLoop, coro: Any) -> asyncio.Task[None]:
         if sys.version_info >= (3, 11):
             return loop.create_task(coro, name="pronghorn-lifespan", context=self.context)
@@ -121,13 +133,21 @@ class Lifespan:
         exc = None if task.cancelled() else task.exception()
         if isinstance(exc, _Misuse):
             raise StartupError(f"lifespan: {exc}")
+        if isinstance(exc, NotAnApplication):
+            raise exc.with_traceback(None)
         if self._mode == "on":
             if exc is not None:
                 raise UserCodeError("lifespan: the application raised at start-up") from (
                     without_our_frames(exc)
                 )
             raise StartupError("lifespan: the application returned before start-up was complete")
-        if exc is not None:
+        if exc is not None and self._asked:  # one that does not know the scope does not ask
+            log.warning(
+                "lifespan: the application raised at start-up; serving without its lifespan"
+                " (lifespan=on makes this an error)",
+                exc_info=without_our_frames(exc),
+            )
+        elif exc is not None:
             log.debug("lifespan: not supported by the application: %r", exc)
         else:
             log.debug("lifespan: not supported by the application")
@@ -142,7 +162,9 @@ class Lifespan:
         return False
 
     async def _receive(self) -> dict[str, Any]:
-        return await self._events.get()
+        event = await self._events.get()
+        self._asked = True
+        return event
 
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]

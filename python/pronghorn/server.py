@@ -10,8 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
+import datetime
 import os
+import re
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -20,7 +24,7 @@ from typing import Any
 
 from . import _core, log
 from .config import Config
-from .errors import StartupError
+from .errors import ConfigError, StartupError, report
 from .importer import App, import_app, prepare_app
 from .lifespan import Lifespan
 
@@ -28,6 +32,7 @@ CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
 FORCE_WAIT = 1.0  # seconds for the same once a second signal came
 SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
+EXPIRY_NOTICE = 86400.0  # seconds before a development certificate expires: the log says so
 STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
 
 ShutdownTrigger = Callable[..., Awaitable[Any]]
@@ -49,6 +54,8 @@ class Server:
         self.started = asyncio.Event()
         self.exit_code = 0
         self.dev_sha256: str | None = None
+        self._dev_expiry: datetime.datetime | None = None
+        self._dev_timer: asyncio.TimerHandle | None = None
         self._core: _core.Server | None = None
         self._addresses: list[tuple[str, str]] = []
         self._last_stats: dict[str, int] = {}
@@ -117,6 +124,8 @@ class Server:
         finally:
             if self in _running:
                 _running.remove(self)
+            if self._dev_timer is not None:
+                self._dev_timer.cancel()
             if self._core is not None:
                 self._core.close()
                 self._last_stats = self._core.stats()
@@ -131,7 +140,7 @@ class Server:
         self._core = self._bind()
         self._addresses = self._core.addresses()
         _running.append(self)
-        lifespan = Lifespan(app, self.config.lifespan)
+        lifespan = Lifespan(app, self.config.lifespan, self._app_name())
         if not await self._start_app(lifespan):
             return
         try:
@@ -150,6 +159,7 @@ class Server:
             await self._stop_app(lifespan)
             raise StartupError(str(exc)) from None
         self._announce()
+        self._watch_expiry()
         self.started.set()
         try:
             await self._wait_for_exit(shutdown_trigger)
@@ -157,6 +167,9 @@ class Server:
             await self._stop(lifespan, 0.0)
             raise
         await self._stop(lifespan, self.config.graceful_timeout)
+
+    def _app_name(self) -> str:
+        return self.app if isinstance(self.app, str) else "app"
 
     def _load_app(self) -> App:
         config = self.config
@@ -169,7 +182,8 @@ class Server:
             folder = self.config.dev_directory()
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _, _, sha256 = _core.dev_certificate(folder)
+                certfile, _, sha256 = _core.dev_certificate(folder)
+                self._dev_expiry = expiry_of(certfile)
             except (OSError, _core.ConfigError) as exc:
                 raise StartupError(f"development certificate in {folder}: {exc}") from None
             self.dev_sha256 = sha256.hex()
@@ -202,6 +216,20 @@ class Server:
         if self.dev_sha256 is not None:
             print(dev_block(self._addresses, self.dev_sha256), file=sys.stderr, flush=True)
         log.log.info("ready pid=%d", os.getpid())
+
+    def _watch_expiry(self) -> None:
+        """A development certificate is renewed at a start only: one line when that is due."""
+        if self._dev_expiry is None or self._loop is None:
+            return
+        left = self._dev_expiry - datetime.datetime.now(datetime.timezone.utc)
+        delay = max(left.total_seconds() - EXPIRY_NOTICE, 0.0)
+        self._dev_timer = self._loop.call_later(delay, self._warn_of_expiry)
+
+    def _warn_of_expiry(self) -> None:
+        log.log.warning(
+            "certificate: the development certificate expires at=%s: restart to renew it",
+            f"{self._dev_expiry:%Y-%m-%dT%H:%M:%SZ}",
+        )
 
     # --- stop ---
 
@@ -303,14 +331,22 @@ async def serve(
     app: App | str, config: Config | None = None, *, shutdown_trigger: ShutdownTrigger | None = None
 ) -> None:
     """Serves `app` in the running event loop until `await shutdown_trigger()` returns; without one
-    until SIGINT or SIGTERM (when this is the main thread)."""
+    until SIGINT or SIGTERM (when this is the main thread). ConfigError, StartupError."""
     server = Server(app, config)
     await server.serve(shutdown_trigger=shutdown_trigger, handle_signals=shutdown_trigger is None)
 
 
-def run(app: App | str, config: Config | None = None) -> int:
-    """Serves `app` in an event loop of its own (config.loop). Returns the exit code."""
-    config = config if config is not None else Config()
+def run(app: App | str, config: Config | None = None, **options: Any) -> int:
+    """Serves `app` in an event loop of its own (config.loop). Returns the exit code. `options` are
+    attributes of Config. When the server cannot start it prints why and exits, like the command:
+    SystemExit with 2 for a bad option, 3 for the rest."""
+    try:
+        return run_or_raise(app, dataclasses.replace(config or Config(), **options))
+    except (ConfigError, StartupError) as exc:
+        raise SystemExit(report(exc)) from None
+
+
+def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
     factory = loop_factory(config.loop)
     server = Server(app, config)
@@ -385,6 +421,16 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
+
+
+def expiry_of(certfile: str) -> datetime.datetime | None:
+    """When a certificate of ours expires: its Validity is two UTCTimes (RFC 5280 4.1.2.5)."""
+    with open(certfile) as pem:
+        der = ssl.PEM_cert_to_DER_cert(pem.read())
+    found = re.search(rb"\x30\x1e\x17\x0d\d{12}Z\x17\x0d(\d{12}Z)", der)
+    if found is None:
+        return None
+    return datetime.datetime.strptime(found[1].decode() + "+0000", "%y%m%d%H%M%SZ%z")
 
 
 def port_of(address: str) -> int:

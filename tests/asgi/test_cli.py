@@ -59,6 +59,12 @@ def broken():
 def helper():
     raise LookupError("no settings")
 
+def synchronous(scope, receive, send):
+    return None
+
+async def one(scope):
+    return app
+
 number = 7
 """
 
@@ -67,6 +73,12 @@ number = 7
 def folder(tmp_path):
     (tmp_path / "main.py").write_text(APP)
     (tmp_path / "missing.py").write_text("import no_such_package\n")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit('no licence')\n")
+    (tmp_path / "leaking.py").write_text(
+        "from main import app\n"
+        "from pronghorn import _core\n"
+        "kept = _core.Server([('bind', '127.0.0.1:0')])\n"
+    )
     (tmp_path / "syntax.py").write_text("def broken(:\n")
     (tmp_path / "failing.py").write_text(
         "async def app(scope, receive, send):\n"
@@ -223,6 +235,41 @@ def test_tls_with_cleartext_beside_it(folder):
         assert server.address("quic")[1] > 0
 
 
+def test_a_certificate_may_come_from_a_pipe(folder):
+    certfile, keyfile, _ = _core.dev_certificate(folder)
+    serve = f"exec {sys.executable} -m pronghorn main:app --port 0"
+    argv = ["bash", "-c", f"{serve} --certfile <(cat {certfile}) --keyfile <(cat {keyfile})"]
+    context = ssl.create_default_context(cafile=certfile)
+    with command(folder, argv=argv) as server:
+        _, port = server.address("tls")
+        assert get(("localhost", port), context=context)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/again"])
+def test_without_lifespan_what_is_no_application_answers_500(folder, path):
+    with command(folder, "main:synchronous", "--port", "0", "--lifespan", "off") as server:
+        assert get(server.address("tcp"), path)[0] == 500
+        assert get(server.address("tcp"), path)[0] == 500
+        server.line(f"app: raised type=http path={path}$")
+        server.line("TypeError: the application returned NoneType, which cannot be awaited$")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_an_object_left_alive_is_named_and_fails_the_process(folder):
+    with command(folder, "leaking:app", "--port", "0") as server:
+        server.line("ready pid=")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 1
+    assert re.search("^pronghorn: leak: .*py.server=1", server.output, re.MULTILINE)
+
+
+def test_asyncio_is_the_loop_unless_told_otherwise(folder):
+    (folder / "uvloop.py").write_text("raise SystemExit('uvloop was imported')\n")
+    with command(folder, "main:app", "--port", "0") as server:
+        assert get(server.address("tcp"))[0] == 200
+
+
 def test_dev_says_where_everything_is(folder):
     args = ["--dev", "--cert-dir", "certs", "--port", "0", "--quic-bind", "127.0.0.1:0"]
     with command(folder, "main:app", *args) as server:
@@ -267,7 +314,12 @@ def test_demo_of_the_readme_starts():
         (["main:app", "--graceful-timeout", "soon"], "--graceful-timeout: 'soon' is not a number"),
         (["main:app", "--app-dir", "nowhere"], "--app-dir: no such folder: 'nowhere'"),
         (["main:app", "--option", "gso"], "--option: 'gso' is not NAME=VALUE"),
-        (["main:app", "--option", "gso=maybe"], "gso: "),
+        (["../main:app"], "app: '../main:app' names a file, not a module: write main:app and give"),
+        (["main.py:app"], "app: 'main.py:app' names a file, not a module: write main:app"),
+        ([".main:app"], "app: '.main:app': '.main' is not the full name of a module"),
+        (["main:app", "--cert-dir", "x"], "--cert-dir: has no use without dev"),
+        (["main:app", "--option", "secret=/nope"], "--option secret: has no use without quic_bind"),
+        (["main:app", "--option", "gso=maybe"], "--option gso: "),
         (["main:app", "--option", "no_such=1"], "no_such"),
         (["main:app", "--option", "idle_timeout=1"], "1000 to 3600000"),
     ],
@@ -285,8 +337,11 @@ def test_bad_options_are_one_line_and_exit_2(folder, args, text):
     [
         (["nowhere:app"], "no module 'nowhere'"),
         (["main:nothing"], "module 'main' has no attribute 'nothing'"),
-        (["main:number"], "main:number: not an application: a int cannot be called"),
+        (["main:number"], "main:number: not an application: an int cannot be called"),
         (["main:make"], "it does not take (scope, receive, send); if it makes the application"),
+        (["main:synchronous"], "main:synchronous: not an ASGI application: it returned None, not"),
+        (["main:one"], "main:one: not an ASGI application: it does not take (scope, receive,"),
+        (["main:app", "--certfile", "."], "--certfile: "),
         (["failing:app"], "lifespan: the application's start-up failed: no database"),
         (["main:app", "--certfile", "main.py"], "main.py"),
     ],
@@ -303,6 +358,7 @@ def test_what_cannot_start_is_one_line_and_exits_3(folder, args, text):
     [
         (["missing:app"], ["missing.py"], "ModuleNotFoundError: No module named 'no_such_package'"),
         (["syntax:app"], ["syntax.py"], "SyntaxError"),
+        (["leaving:app"], ["leaving.py"], "SystemExit: no licence"),
         (["main:broken", "--factory"], ["main.py", "main.py"], "LookupError: no settings"),
     ],
 )
@@ -323,6 +379,7 @@ def test_a_busy_port_is_named_before_the_application_starts(folder, option, kind
             args += ["--bind", "127.0.0.1:0"]
         code, output = outcome(folder, "main:app", *args)
     assert code == 3
+    assert output.startswith(f"pronghorn: {option}: ")
     assert address in output
     assert "lifespan.startup" not in output
 
@@ -330,7 +387,52 @@ def test_a_busy_port_is_named_before_the_application_starts(folder, option, kind
 def test_uvloop_by_name_needs_it_installed(folder):
     (folder / "uvloop.py").write_text("raise ImportError('not here')\n")
     code, output = outcome(folder, "main:app", "--loop", "uvloop")
-    assert (code, output) == (3, "pronghorn: loop: uvloop is not installed: pip install uvloop\n")
+    assert (code, output) == (3, "pronghorn: --loop: uvloop is not installed: pip install uvloop\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        ("run(app, certfile='none.pem')", 2, "certfile: no such file: 'none.pem'"),
+        ("run(app, Config(bind='b'), bind='a')", 2, "bind: 'a' is not HOST:PORT"),
+        ("run('main:number')", 3, "main:number: not an application: an int cannot be called"),
+        ("run('nowhere:app')", 3, "no module 'nowhere'"),
+    ],
+)
+def test_run_prints_the_one_line_and_exits_like_the_command(folder, call, code, message):
+    script = f"from main import app\nfrom pronghorn import Config, run\n{call}\n"
+    with command(folder, argv=[sys.executable, "-c", script]) as program:
+        assert program.end() == code
+    assert program.output.startswith(f"pronghorn: {message}")
+    assert program.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("app", "last"),
+    [
+        ("app", "pronghorn.ConfigError: certfile: no such file: 'none.pem'"),
+        ("'nowhere:app'", "pronghorn.StartupError: no module 'nowhere'"),
+        ("'missing:app'", "pronghorn.UserCodeError: importing 'missing' failed"),
+    ],
+)
+def test_serve_raises_and_the_last_line_says_why(folder, app, last):
+    settings = "certfile='none.pem'" if app == "app" else ""
+    script = (
+        "import asyncio\nfrom main import app\nfrom pronghorn import Config, serve\n"
+        f"asyncio.run(serve({app}, Config({settings})))\n"
+    )
+    with command(folder, argv=[sys.executable, "-c", script]) as program:
+        assert program.end() == 1
+    assert program.output.splitlines()[-1].startswith(last)
+
+
+def test_run_takes_options_of_config_and_returns_the_exit_code(folder):
+    script = "from main import app\nfrom pronghorn import run\nprint('code', run(app, bind=':0'))"
+    with command(folder, argv=[sys.executable, "-c", script]) as program:
+        assert get(("127.0.0.1", program.address("tcp")[1]))[0] == 200
+        program.signal(signal.SIGTERM)
+        assert program.end() == 0
+    assert program.output.endswith("code 0\n")
 
 
 # --- telling ---

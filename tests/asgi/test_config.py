@@ -1,10 +1,12 @@
 """Config names the option and says what is accepted; good values reach the core as they should."""
 
 import dataclasses
+import functools
+import os
 import ssl
 
 import pytest
-from pronghorn import Config, ConfigError, Server, _core
+from pronghorn import Config, ConfigError, Server, StartupError, _core
 from pronghorn.importer import prepare_app
 
 
@@ -48,9 +50,25 @@ def test_dev_binds_page_and_quic(tmp_path):
 def test_dev_directory_follows_the_desktop_convention(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert Config(dev=True).dev_directory() == tmp_path / "pronghorn"
-    monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME")
     assert Config(dev=True).dev_directory() == tmp_path / ".local/share/pronghorn"
+    for ignored in ("", "relative/share"):
+        monkeypatch.setenv("XDG_DATA_HOME", ignored)
+        assert Config(dev=True).dev_directory() == tmp_path / ".local/share/pronghorn"
+
+
+def test_what_exists_is_left_to_the_core(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert ("certfile", str(fifo)) in options(certfile=fifo)
+    assert ("certfile", str(tmp_path)) in options(certfile=tmp_path)
+
+
+def test_secret_belongs_to_quic(tmp_path):
+    assert ("secret", "ab") in options(dev=True, cert_dir=tmp_path, options={"secret": "ab"})
+    with pytest.raises(ConfigError, match="secret: has no use without quic_bind"):
+        options(options={"secret": "ab"})
 
 
 def test_certificate_and_options_reach_the_core(tmp_path):
@@ -104,6 +122,8 @@ def test_spellings_of_verify_mode(tmp_path, mode):
         ({"insecure_bind": [None]}, "insecure_bind: None is not a string"),
         ({"quic_bind": "localhost:4433"}, "quic_bind: QUIC needs a certificate: give certfile"),
         ({"certfile": "missing.pem"}, "certfile: no such file: 'missing.pem'"),
+        ({"certfile": 7}, "certfile: 7 is not a path"),
+        ({"cert_dir": "certs"}, "cert_dir: has no use without dev"),
         ({"keyfile": __file__}, "keyfile: has no use without certfile"),
         ({"dev": True, "certfile": __file__}, "dev: makes a certificate of its own"),
         ({"dev": "yes"}, "dev: 'yes' is not True or False"),
@@ -167,6 +187,22 @@ def test_a_server_serves_once():
             await server.serve()
 
     asyncio.run(main())
+
+
+def test_a_coroutine_function_is_never_asgi2():
+    async def one(scope):
+        raise AssertionError("never called")
+
+    async def generator(scope):
+        yield
+
+    class Callable:
+        async def __call__(self, scope):
+            raise AssertionError("never called")
+
+    for wrong in (one, generator, Callable(), functools.partial(one)):
+        with pytest.raises(StartupError, match="not an ASGI application: it does not take"):
+            prepare_app(wrong)
 
 
 def test_asgi2_applications_are_wrapped():

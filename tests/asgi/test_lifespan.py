@@ -6,6 +6,7 @@ import http.client
 import logging
 import socket
 import sys
+import traceback
 
 import pronghorn
 import pytest
@@ -134,6 +135,84 @@ async def test_auto_takes_an_application_that_raises_for_one_without_lifespan():
 async def test_auto_takes_an_application_that_returns_for_one_without_lifespan():
     async def app(scope, receive, send):
         pass
+
+    assert (await start_and_stop(app)).exit_code == 0
+
+
+@aio
+async def test_auto_reports_an_application_that_asked_and_then_raised(caplog):
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            raise LookupError("no such table")
+        await answer(send, b"works")
+
+    with caplog.at_level(logging.WARNING, "pronghorn"):
+        async with serving(app, lifespan="auto", expect_failure=True) as server:
+            assert (await get(server.http))[1] == b"works"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "serving without its lifespan" in record.getMessage()
+    assert "LookupError: no such table" in caplog.text
+    assert "in app" in caplog.text
+
+
+@aio
+async def test_auto_says_nothing_of_an_application_that_did_not_ask(caplog):
+    async def app(scope, receive, send):
+        raise NotImplementedError(scope["type"])
+
+    with caplog.at_level(logging.WARNING, "pronghorn"):
+        await start_and_stop(app)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [(None, "None"), (7, "an int"), ({}, "a dict"), (iter(()), "a tuple_iterator")],
+)
+@aio
+async def test_what_does_not_return_a_coroutine_is_no_application(mode, result, text):
+    def app(scope, receive, send):
+        return result
+
+    expected = f"app: not an ASGI application: it returned {text}, not a coroutine"
+    with pytest.raises(StartupError) as caught:
+        await start_and_stop(app, mode)
+    assert str(caught.value) == expected
+
+
+@aio
+async def test_an_asgi2_application_that_returns_nothing_is_none():
+    def app(scope):
+        return None
+
+    with pytest.raises(StartupError, match="called with a scope it returned None"):
+        await start_and_stop(app)
+
+
+@aio
+async def test_raising_before_the_coroutine_is_raising():
+    def app(scope, receive, send):
+        raise LookupError("no such table")
+
+    assert (await start_and_stop(app)).exit_code == 0
+    with pytest.raises(UserCodeError, match="raised at start-up") as caught:
+        await start_and_stop(app, "on")
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert [frame.name for frame in frames] == ["app"]
+    caught.value.__cause__.with_traceback(None)
+
+
+@aio
+async def test_any_awaitable_will_do():
+    class Awaitable:
+        def __await__(self):
+            return asyncio.sleep(0).__await__()
+
+    def app(scope, receive, send):
+        return Awaitable()
 
     assert (await start_and_stop(app)).exit_code == 0
 

@@ -34,7 +34,7 @@ export class Process {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
       ...options,
-      env: { ...process.env, PYTHONUNBUFFERED: "1", ...options.env },
+      env: { ...process.env, PYTHONUNBUFFERED: "1", PRONGHORN_CHECK_LEAKS: "1", ...options.env },
     });
     this.exited = once(this.child, "exit");
     for (const stream of [this.child.stdout, this.child.stderr]) {

@@ -125,6 +125,35 @@ static bool is_crowded(size_t used, size_t cap)
     return cap == 0 || (used + 1) * 4 > cap * 3;
 }
 
+/* The values of either map's slots, for what does not look at keys. */
+struct slot_row {
+    void *first; /* value of slot 0 */
+    size_t stride, cap;
+    size_t *count, *used;
+};
+
+static void **value_at(const struct slot_row *row, size_t i)
+{
+    return (void **)(void *)((char *)row->first + i * row->stride);
+}
+
+/* Empties slot i, which is live; returns its value. */
+static void *row_delete(const struct slot_row *row, size_t i)
+{
+    size_t mask = row->cap - 1;
+    void *value = *value_at(row, i);
+    *value_at(row, i) = DELETED;
+    --*row->count;
+    /* At the end of a run the marks serve nobody. */
+    if (*value_at(row, (i + 1) & mask) == NULL) {
+        for (; *value_at(row, i) == DELETED; i = (i - 1) & mask) {
+            *value_at(row, i) = NULL;
+            --*row->used;
+        }
+    }
+    return value;
+}
+
 /* --- u64 map --- */
 
 void ph_map_init(struct ph_map *map)
@@ -210,21 +239,15 @@ void *ph_map_del(struct ph_map *map, uint64_t key)
     bool found;
     if (map->count == 0)
         return NULL;
-    size_t mask = map->cap - 1;
     size_t i = map_probe(map, key, &found);
     if (!found)
         return NULL;
-    void *value = map->slots[i].value;
-    map->slots[i].value = DELETED;
-    map->count--;
-    /* At the end of a run the marks serve nobody. */
-    if (map->slots[(i + 1) & mask].value == NULL) {
-        for (; map->slots[i].value == DELETED; i = (i - 1) & mask) {
-            map->slots[i].value = NULL;
-            map->used--;
-        }
-    }
-    return value;
+    struct slot_row row = {.first = &map->slots[0].value,
+                           .stride = sizeof(*map->slots),
+                           .cap = map->cap,
+                           .count = &map->count,
+                           .used = &map->used};
+    return row_delete(&row, i);
 }
 
 bool ph_map_next(const struct ph_map *map, size_t *pos, uint64_t *key, void **value)
@@ -331,19 +354,13 @@ void *ph_cidmap_del(struct ph_cidmap *map, const void *cid, size_t n)
     bool found;
     if (map->count == 0 || n > PH_CID_MAX)
         return NULL;
-    size_t mask = map->cap - 1;
     size_t i = cid_probe(map, cid, n, &found);
     if (!found)
         return NULL;
-    void *value = map->slots[i].value;
-    map->slots[i].value = DELETED;
-    map->count--;
-    /* At the end of a run the marks serve nobody. */
-    if (map->slots[(i + 1) & mask].value == NULL) {
-        for (; map->slots[i].value == DELETED; i = (i - 1) & mask) {
-            map->slots[i].value = NULL;
-            map->used--;
-        }
-    }
-    return value;
+    struct slot_row row = {.first = &map->slots[0].value,
+                           .stride = sizeof(*map->slots),
+                           .cap = map->cap,
+                           .count = &map->count,
+                           .used = &map->used};
+    return row_delete(&row, i);
 }

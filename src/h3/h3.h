@@ -26,16 +26,16 @@ struct ph_h3_request;
 
 /* --- Settings --- */
 
-/* The peer's SETTINGS; absent ones have their default. */
+/* The peer's SETTINGS, by name (the ids are in h3_settings.c); absent ones have their default. */
 struct ph_h3_settings {
     uint64_t qpack_max_table_capacity, max_field_section_size, qpack_blocked_streams;
-    bool enable_connect_protocol; /* 0x08 */
-    bool h3_datagram;             /* 0x33, or 0xffd277 */
-    uint64_t wt_draft02;          /* 0x2b603742 ENABLE_WEBTRANSPORT */
-    uint64_t wt_draft07;          /* 0xc671706a WEBTRANSPORT_MAX_SESSIONS */
-    uint64_t wt_draft13;          /* 0x14e9cd29 WT_MAX_SESSIONS */
-    uint64_t wt_draft15;          /* 0x2c7cf000 WT_ENABLED */
-    uint64_t wt_max_data, wt_max_streams_uni, wt_max_streams_bidi; /* 0x2b61, 0x2b64, 0x2b65 */
+    bool enable_connect_protocol;
+    bool h3_datagram;                                              /* of RFC 9297 or draft-04 */
+    uint64_t wt_draft02;                                           /* ENABLE_WEBTRANSPORT */
+    uint64_t wt_draft07;                                           /* WEBTRANSPORT_MAX_SESSIONS */
+    uint64_t wt_draft13;                                           /* WT_MAX_SESSIONS */
+    uint64_t wt_draft15;                                           /* WT_ENABLED */
+    uint64_t wt_max_data, wt_max_streams_uni, wt_max_streams_bidi; /* WT_INITIAL_... */
 };
 /* Writes the SETTINGS payload we send (without frame header): the union that every known client
  * accepts. `out` has room for 128 bytes; returns the length. The one place that decides it. */

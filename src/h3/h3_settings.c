@@ -4,10 +4,10 @@
  *
  * WebTransport drafts negotiate by setting ids: each draft has its own, an endpoint sends the ids
  * of all drafts it speaks, and the highest common one wins. Real clients look for different
- * subsets: current browsers for 0x2b603742 with 0x33, others for 0xc671706a, 0x14e9cd29 or
- * 0x2c7cf000; the union below is accepted by all of them. Flow-control settings (0x2b61, 0x2b64,
- * 0x2b65) are not sent, and therefore the session counts are 1: a larger one would promise flow
- * control (draft-14 section 5.1).
+ * subsets: current browsers for draft-02's with H3_DATAGRAM, others for one of the later drafts';
+ * the union below is accepted by all of them. The flow-control settings (WT_INITIAL_...) are not
+ * sent, and therefore the session counts are 1: a larger one would promise flow control (draft-14
+ * section 5.1).
  */
 #include "h3.h"
 #include "h3_internal.h"

@@ -8,11 +8,6 @@
 
 #include <stdlib.h>
 
-static struct wt_slog *session(const struct wt_raw *raw)
-{
-    return wt_app_session(&raw->app, 0);
-}
-
 /* Is a server with these SETTINGS good enough? */
 static bool is_taken(const uint8_t *settings, size_t n, bool datagrams)
 {
@@ -90,7 +85,7 @@ static struct quic_log *accepted(struct wt_raw *raw)
 {
     struct quic_log *connect = asked(raw, NULL, 0);
     answer(raw, connect, "200", NULL, NULL);
-    CHECK_INT(session(raw)->ready, ==, 1);
+    CHECK_INT(wt_raw_slog(raw)->ready, ==, 1);
     return connect;
 }
 
@@ -102,9 +97,9 @@ TEST(wt_client, row_17_refusals_and_redirects_are_failures)
         struct quic_log *connect = asked(&raw, NULL, 0);
         size_t streams = raw.raw.logs_count;
         answer(&raw, connect, statuses[i], NULL, i == 0 ? "https://localhost/other" : NULL);
-        CHECK_INT(session(&raw)->closed, ==, 1);
-        CHECK_INT(session(&raw)->ready, ==, 0);
-        CHECK_INT(session(&raw)->end.status, ==, atoi(statuses[i]));
+        CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+        CHECK_INT(wt_raw_slog(&raw)->ready, ==, 0);
+        CHECK_INT(wt_raw_slog(&raw)->end.status, ==, atoi(statuses[i]));
         CHECK_INT(raw.raw.logs_count, ==, streams); /* no new request */
         CHECK_INT(raw.raw.closed, ==, 0);
         wt_raw_fini(&raw);
@@ -116,10 +111,10 @@ TEST(wt_client, row_18_any_2xx_opens_and_1xx_does_not)
     struct wt_raw raw;
     struct quic_log *connect = asked(&raw, NULL, 0);
     answer(&raw, connect, "103", NULL, NULL);
-    CHECK_INT(session(&raw)->ready, ==, 0);
-    CHECK_INT(session(&raw)->closed, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->ready, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
     answer(&raw, connect, "204", NULL, NULL);
-    CHECK_INT(session(&raw)->ready, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->ready, ==, 1);
     wt_raw_fini(&raw);
 }
 
@@ -129,8 +124,8 @@ TEST(wt_client, a_chosen_subprotocol_is_told)
     struct wt_raw raw;
     struct quic_log *connect = asked(&raw, offered, 2);
     answer(&raw, connect, "200", "\"b\";x=1", NULL);
-    CHECK_INT(session(&raw)->ready, ==, 1);
-    CHECK_STR(session(&raw)->subprotocol, "b");
+    CHECK_INT(wt_raw_slog(&raw)->ready, ==, 1);
+    CHECK_STR(wt_raw_slog(&raw)->subprotocol, "b");
     wt_raw_fini(&raw);
 }
 
@@ -142,15 +137,15 @@ TEST(wt_client, row_25_a_choice_that_was_not_offered_closes_the_session)
         size_t len;
         struct quic_log *connect = asked(&raw, offered, n);
         answer(&raw, connect, "200", "\"zzz\"", NULL);
-        CHECK_INT(session(&raw)->ready, ==, 0);
+        CHECK_INT(wt_raw_slog(&raw)->ready, ==, 0);
         const uint8_t *payload = wt_raw_payload(connect, &len);
         CHECK_INT(len, ==, 7);
         CHECK_MEM(payload, "\x68\x43\x04\x08\x17\xb3\xdd", 7);
         CHECK(connect->fin);
         wt_raw_fin(connect);
         wt_raw_run(&raw);
-        CHECK_INT(session(&raw)->closed, ==, 1);
-        CHECK_INT(session(&raw)->end.code, ==, PH_WT_ALPN_ERROR);
+        CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+        CHECK_INT(wt_raw_slog(&raw)->end.code, ==, PH_WT_ALPN_ERROR);
         wt_raw_fini(&raw);
     }
 }
@@ -163,8 +158,8 @@ TEST(wt_client, a_malformed_choice_is_as_none)
         struct wt_raw raw;
         struct quic_log *connect = asked(&raw, offered, 1);
         answer(&raw, connect, "200", choices[i], NULL);
-        CHECK_INT(session(&raw)->ready, ==, 1);
-        CHECK_STR(session(&raw)->subprotocol, "");
+        CHECK_INT(wt_raw_slog(&raw)->ready, ==, 1);
+        CHECK_STR(wt_raw_slog(&raw)->subprotocol, "");
         wt_raw_fini(&raw);
     }
 }
@@ -184,7 +179,7 @@ TEST(wt_client, streams_before_the_answer_wait_for_it)
     CHECK_INT(raw.app.streams_count, ==, 2);
     CHECK_MEM(wt_app_stream(&raw.app, 0)->rx, "one", 3);
     CHECK_MEM(wt_app_stream(&raw.app, 1)->rx, "two", 3);
-    CHECK_INT(session(&raw)->datagrams_count, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, 1);
     wt_raw_fini(&raw);
 }
 
@@ -197,8 +192,8 @@ TEST(wt_client, row_32_session_ids_of_no_client_request_end_the_connection)
         wt_raw_run(&raw);
         CHECK_INT(raw.raw.closed, ==, 1);
         CHECK_INT(raw.raw.end.code, ==, PH_H3_ID_ERROR);
-        CHECK_INT(session(&raw)->closed, ==, 1);
-        CHECK(!session(&raw)->end.clean);
+        CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+        CHECK(!wt_raw_slog(&raw)->end.clean);
         wt_raw_fini(&raw);
     }
 }
@@ -220,8 +215,8 @@ TEST(wt_client, row_54_a_bad_close_is_an_unclean_end)
     struct quic_log *connect = accepted(&raw);
     wt_raw_data(connect, "\x68\x43\x05\0\0\0\x01\xff", 8);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(!session(&raw)->end.clean);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(!wt_raw_slog(&raw)->end.clean);
     CHECK_INT(connect->reset_code, ==, PH_H3_MESSAGE_ERROR);
     wt_raw_fini(&raw);
 }
@@ -233,9 +228,9 @@ TEST(wt_client, row_59_a_reset_before_the_answer_is_an_unclean_end)
     ph_quic_stream_reset(connect->stream, PH_H3_REQUEST_REJECTED);
     ph_quic_stream_stop(connect->stream, PH_H3_REQUEST_REJECTED);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(!session(&raw)->end.clean);
-    CHECK_INT(session(&raw)->end.status, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(!wt_raw_slog(&raw)->end.clean);
+    CHECK_INT(wt_raw_slog(&raw)->end.status, ==, 0);
     wt_raw_fini(&raw);
 }
 
@@ -245,9 +240,9 @@ TEST(wt_client, row_65_goaway_drains_and_refuses_new_sessions)
     accepted(&raw);
     wt_raw_write(raw.control, "\x07\x01\x04", 3);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->drains_peer, ==, 1);
-    CHECK_INT(session(&raw)->closed, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->drains_peer, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
     CHECK(wt_app_connect(&raw.app, raw.quic, "/", NULL, 0, NULL, 0) == NULL);
-    CHECK(wt_open_stream(session(&raw), true) != NULL);
+    CHECK(wt_open_stream(wt_raw_slog(&raw), true) != NULL);
     wt_raw_fini(&raw);
 }

@@ -6,11 +6,6 @@
 #include "../unit/test.h"
 #include "wt_raw.h"
 
-static struct wt_slog *session(const struct wt_raw *raw)
-{
-    return wt_app_session(&raw->app, 0);
-}
-
 static void run_seconds(struct wt_raw *raw, unsigned seconds)
 {
     for (unsigned i = 0; i < seconds; i++)
@@ -120,7 +115,7 @@ TEST(wt_hostile, d02_datagrams_for_a_connect_that_never_comes)
     run_seconds(&raw, 2);
     wt_raw_connect_on(&raw, connect, "/");
     run_seconds(&raw, 1);
-    CHECK_INT(session(&raw)->datagrams_count, ==,
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==,
               raw.app.wt_config.pending_datagram_bytes / sizeof big);
     CHECK_INT(raw.raw.closed, ==, 0);
     wt_raw_fini(&raw);
@@ -196,8 +191,8 @@ TEST(wt_hostile, d06_ten_megabytes_of_reason)
     run_seconds(&raw, 1);
     CHECK(connect->reset && connect->stopped);
     CHECK_INT(connect->reset_code, ==, PH_H3_MESSAGE_ERROR);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(!session(&raw)->end.clean);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(!wt_raw_slog(&raw)->end.clean);
     wt_raw_fini(&raw);
 }
 
@@ -215,7 +210,7 @@ TEST(wt_hostile, d07_a_capsule_without_end)
     run_seconds(&raw, 3);
     CHECK(connect->reset);
     CHECK_INT(connect->reset_code, ==, PH_H3_EXCESSIVE_LOAD);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     CHECK_INT(raw.raw.closed, ==, 0);
     wt_raw_fini(&raw);
 }
@@ -233,7 +228,7 @@ TEST(wt_hostile, d07_empty_capsules_without_end)
     run_seconds(&raw, 3);
     CHECK_INT(raw.raw.closed, ==, 1);
     CHECK_INT(raw.raw.end.code, ==, PH_H3_EXCESSIVE_LOAD);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     wt_raw_fini(&raw);
 }
 
@@ -247,10 +242,10 @@ TEST(wt_hostile, d08_a_close_without_credit_ends_in_time)
     raw.raw.hold = true;
     memset(reason, 'x', sizeof reason);
     uint64_t start = raw.sim->now;
-    ph_wt_session_close(session(&raw)->session, 1, reason, sizeof reason);
-    while (session(&raw)->closed == 0 && raw.sim->now - start < 10 * PH_SEC)
+    ph_wt_session_close(wt_raw_slog(&raw)->session, 1, reason, sizeof reason);
+    while (wt_raw_slog(&raw)->closed == 0 && raw.sim->now - start < 10 * PH_SEC)
         sim_run_for(raw.sim, 50 * PH_MSEC);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     CHECK_INT(raw.sim->now - start, <=, raw.app.wt_config.close_timeout + 100 * PH_MSEC);
     run_seconds(&raw, 1);
     CHECK(connect->reset);
@@ -272,12 +267,12 @@ TEST(wt_hostile, d09_nothing_the_peer_sends_makes_us_queue_capsules)
     for (size_t i = 0; i < 20; i++)
         wt_raw_data(connect, drains, sizeof drains);
     for (size_t i = 0; i < 100; i++)
-        ph_wt_session_drain(session(&raw)->session);
+        ph_wt_session_drain(wt_raw_slog(&raw)->session);
     run_seconds(&raw, 1);
     wt_raw_payload(connect, &n);
     CHECK_INT(n, ==, 5);
-    CHECK_INT(session(&raw)->drains_peer, ==, 1);
-    CHECK_INT(session(&raw)->closed, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->drains_peer, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
     wt_raw_fini(&raw);
 }
 
@@ -297,7 +292,7 @@ TEST(wt_hostile, d10_closed_streams_are_forgotten)
     }
     run_seconds(&raw, 2);
     CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
-    CHECK_INT(session(&raw)->streams_alive, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->streams_alive, ==, 0);
     CHECK_INT(raw.raw.closed, ==, 0);
     wt_raw_fini(&raw);
 }
@@ -333,7 +328,7 @@ static void new_stream(struct wt_raw *raw, uint64_t session_id)
 static void act(struct wt_raw *raw, struct quic_log *connect, struct quic_log *stream,
                 enum act what)
 {
-    struct wt_slog *slog = session(raw);
+    struct wt_slog *slog = wt_raw_slog(raw);
     switch (what) {
     case ACT_CAPSULE:
         wt_raw_data(connect, "\x68\x43\x06\0\0\0\x07ok", 9);
@@ -391,7 +386,7 @@ static void run_acts(const enum act acts[3], unsigned gaps, bool early)
     wt_raw_write(stream, "data", 4);
     sim_run_for(raw.sim, 100 * PH_MSEC);
     if (!early) {
-        wt_write_pattern(wt_open_stream(session(&raw), true), 20000, 1, false);
+        wt_write_pattern(wt_open_stream(wt_raw_slog(&raw), true), 20000, 1, false);
         wt_write_pattern(wt_app_stream(&raw.app, 0), 20000, 1, false);
     }
     for (unsigned i = 0; i < 3; i++) {
@@ -400,11 +395,11 @@ static void run_acts(const enum act acts[3], unsigned gaps, bool early)
             sim_run_for(raw.sim, 7 * PH_MSEC);
     }
     sim_run_for(raw.sim, 100 * PH_MSEC);
-    if (early && session(&raw)->session != NULL)
-        ph_wt_session_accept(session(&raw)->session, NULL, 0, NULL);
+    if (early && wt_raw_slog(&raw)->session != NULL)
+        ph_wt_session_accept(wt_raw_slog(&raw)->session, NULL, 0, NULL);
     run_seconds(&raw, 4);
     CHECK_INT(raw.app.sessions_count, ==, 1);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     CHECK_INT(ph_live_get(PH_LIVE_WT_SESSION), ==, 0);
     CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
     wt_raw_fini(&raw);
@@ -444,7 +439,7 @@ TEST(wt_hostile, d12_streams_and_datagrams_after_the_close)
     struct wt_raw raw;
     wt_raw_init(&raw, false);
     struct quic_log *connect = wt_raw_session(&raw);
-    ph_wt_session_close(session(&raw)->session, 1, "", 0); /* not yet answered */
+    ph_wt_session_close(wt_raw_slog(&raw)->session, 1, "", 0); /* not yet answered */
     sim_run_for(raw.sim, 100 * PH_MSEC);
     struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);
     wt_raw_write(stream, "x", 1);
@@ -453,7 +448,7 @@ TEST(wt_hostile, d12_streams_and_datagrams_after_the_close)
     CHECK(stream->reset && stream->stopped);
     CHECK_INT(stream->reset_code, ==, PH_WT_SESSION_GONE);
     CHECK_INT(raw.app.streams_count, ==, 0);
-    CHECK_INT(session(&raw)->datagrams_count, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, 0);
     CHECK_INT(raw.raw.closed, ==, 0);
     wt_raw_fini(&raw);
 }
@@ -520,7 +515,7 @@ TEST(wt_hostile, d18_a_bomb_of_subprotocols)
     struct quic_log *bomb = wt_raw_connect_with(&raw, "/", fields, 3);
     run_seconds(&raw, 1);
     CHECK_INT(wt_raw_status(&raw, bomb), ==, 200);
-    ph_wt_session_offered(session(&raw)->session, &count);
+    ph_wt_session_offered(wt_raw_slog(&raw)->session, &count);
     CHECK_INT(count, ==, 0); /* as if absent */
     struct quic_log *foreign = wt_raw_connect_with(&raw, "/", &fields[2], 1);
     run_seconds(&raw, 1);

@@ -15,18 +15,6 @@ static const uint8_t all_drafts[] = {0x33, 1,    0xab, 0x60, 0x37, 0x42, 1,    0
                                      0xcd, 0x29, 1,    0xac, 0x7c, 0xf0, 0x00, 1};
 static const uint8_t no_datagrams[] = {0xab, 0x60, 0x37, 0x42, 1};
 
-/* The session under test. */
-static struct wt_slog *session(const struct wt_raw *raw)
-{
-    return wt_app_session(&raw->app, 0);
-}
-
-static void check_alive(struct wt_raw *raw)
-{
-    CHECK_INT(raw->raw.closed, ==, 0);
-    CHECK_INT(session(raw)->closed, ==, 0);
-}
-
 static void check_connection_error(const struct wt_raw *raw, uint64_t code)
 {
     CHECK_INT(raw->raw.closed, ==, 1);
@@ -80,7 +68,7 @@ static int draft_with(const uint8_t *settings, size_t n)
         raw.settings_len = n;
     }
     CHECK(wt_raw_session(&raw) != NULL);
-    int draft = ph_wt_session_draft(session(&raw)->session);
+    int draft = ph_wt_session_draft(wt_raw_slog(&raw)->session);
     wt_raw_fini(&raw);
     return draft;
 }
@@ -217,13 +205,13 @@ TEST(wt_wire, row_19_capsules_before_the_answer_are_processed_after_it)
     wt_raw_data(connect, capsule, sizeof capsule);
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 0);
-    CHECK_INT(ph_wt_session_accept(session(&raw)->session, NULL, 0, NULL), ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
+    CHECK_INT(ph_wt_session_accept(wt_raw_slog(&raw)->session, NULL, 0, NULL), ==, 0);
     CHECK_INT(wt_app_stream(&raw.app, 0)->rx_len, ==, 5); /* delivered before the end */
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(session(&raw)->end.clean);
-    CHECK_INT(session(&raw)->end.code, ==, 0x1234);
-    CHECK_STR(session(&raw)->reason, "bye");
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(wt_raw_slog(&raw)->end.clean);
+    CHECK_INT(wt_raw_slog(&raw)->end.code, ==, 0x1234);
+    CHECK_STR(wt_raw_slog(&raw)->reason, "bye");
     wt_raw_run(&raw);
     CHECK_INT(wt_raw_status(&raw, connect), ==, 200);
     CHECK(connect->fin);
@@ -241,12 +229,12 @@ TEST(wt_wire, row_20_capsules_before_a_rejection_are_discarded)
     wt_raw_data(connect, capsule, sizeof capsule);
     wt_raw_run(&raw);
     raw.app.reject_status = 404;
-    struct ph_wt_session *asked = session(&raw)->session;
-    session(&raw)->session = NULL;
+    struct ph_wt_session *asked = wt_raw_slog(&raw)->session;
+    wt_raw_slog(&raw)->session = NULL;
     CHECK(ph_wt_session_reject(asked) != NULL);
     wt_raw_run(&raw);
     CHECK_INT(wt_raw_status(&raw, connect), ==, 404);
-    CHECK_INT(session(&raw)->closed, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
     CHECK_INT(ph_live_get(PH_LIVE_WT_SESSION), ==, 0);
     wt_raw_fini(&raw);
 }
@@ -273,7 +261,7 @@ TEST(wt_wire, row_21_a_grease_capsule_after_connect_is_harmless)
         }
         wt_raw_run(&raw);
         CHECK_INT(wt_raw_status(&raw, connect), ==, 200);
-        check_alive(&raw);
+        wt_raw_check_alive(&raw);
         wt_raw_fini(&raw);
     }
 }
@@ -396,11 +384,11 @@ TEST(wt_wire, row_28_a_flood_of_early_datagrams_is_bounded_and_harmless)
     wt_raw_run(&raw);
     wt_raw_connect_on(&raw, connect, "/");
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->datagrams_count, ==, raw.app.wt_config.pending_datagrams);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, raw.app.wt_config.pending_datagrams);
     CHECK_INT(raw.app.stats.limit_pending_datagrams, >, 1000);
     wt_raw_datagram(&raw, connect->id, "later", 5);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->datagrams_count, ==, raw.app.wt_config.pending_datagrams + 1);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, raw.app.wt_config.pending_datagrams + 1);
     wt_raw_fini(&raw);
 }
 
@@ -439,7 +427,7 @@ TEST(wt_wire, row_30_a_second_session_without_flow_control_is_rejected_alone)
     CHECK(second->reset);
     CHECK_INT(second->reset_code, ==, PH_H3_REQUEST_REJECTED);
     CHECK_INT(raw.app.sessions_count, ==, 1);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }
 
@@ -483,7 +471,7 @@ TEST(wt_wire, row_31_headers_in_every_form_split_at_every_byte)
         }
     }
     CHECK_INT(count, ==, raw.app.streams_count);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }
 
@@ -510,8 +498,8 @@ TEST(wt_wire, row_33_the_signal_anywhere_else_ends_the_connection)
     wt_raw_write(connect, "\x40\x41\x00", 3);
     wt_raw_run(&raw);
     check_connection_error(&raw, PH_H3_FRAME_ERROR);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(!session(&raw)->end.clean);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(!wt_raw_slog(&raw)->end.clean);
     wt_raw_fini(&raw);
 }
 
@@ -522,7 +510,7 @@ TEST(wt_wire, row_35_a_stream_for_a_closed_session_is_refused_alone)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     struct quic_log *late = wt_raw_stream(&raw, true, connect->id);
     struct quic_log *uni = wt_raw_stream(&raw, false, connect->id);
     wt_raw_write(late, "x", 1);
@@ -554,7 +542,7 @@ TEST(wt_wire, row_36_a_fin_inside_the_header_is_nothing)
     }
     CHECK_INT(raw.app.streams_count, ==, 0);
     CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }
 
@@ -623,9 +611,9 @@ TEST(wt_wire, row_38_flow_control_capsules_are_ignored)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_data(connect, capsules, sizeof capsules);
     wt_raw_run(&raw);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     for (size_t i = 0; i < 50; i++)
-        CHECK(wt_open_stream(session(&raw), false) != NULL);
+        CHECK(wt_open_stream(wt_raw_slog(&raw), false) != NULL);
     wt_raw_run(&raw);
     wt_raw_payload(connect, &n);
     CHECK_INT(n, ==, 0); /* and none was sent */
@@ -645,8 +633,8 @@ TEST(wt_wire, row_47_the_quarter_stream_id_names_the_session)
     wt_raw_datagram(&raw, 8, "for eight", 9);
     wt_raw_datagram(&raw, 8, NULL, 0);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->datagrams_count, ==, 1);
-    CHECK_MEM(session(&raw)->datagrams[0].data, "for zero", 8);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, 1);
+    CHECK_MEM(wt_raw_slog(&raw)->datagrams[0].data, "for zero", 8);
     struct wt_slog *other = wt_app_session(&raw.app, 1);
     CHECK_INT(other->datagrams_count, ==, 2);
     CHECK_MEM(other->datagrams[0].data, "for eight", 9);
@@ -672,7 +660,7 @@ TEST(wt_wire, row_48_datagrams_of_no_session_are_not_fatal)
     wt_raw_datagram(&raw, connect->id, "closed", 6);
     wt_raw_run(&raw);
     CHECK_INT(raw.raw.closed, ==, 0);
-    CHECK_INT(session(&raw)->datagrams_count, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, 0);
     wt_raw_fini(&raw);
 }
 
@@ -683,8 +671,8 @@ TEST(wt_wire, a_datagram_capsule_is_delivered_like_a_datagram)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_data(connect, "\x00\x05hello", 7);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->datagrams_count, ==, 1);
-    CHECK_MEM(session(&raw)->datagrams[0].data, "hello", 5);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count, ==, 1);
+    CHECK_MEM(wt_raw_slog(&raw)->datagrams[0].data, "hello", 5);
     wt_raw_fini(&raw);
 }
 
@@ -735,7 +723,7 @@ TEST(wt_wire, row_49_codes_outside_the_range_have_no_application_code)
         wt_raw_run(&raw);
         CHECK(wt_app_stream(&raw.app, i)->reset && !wt_app_stream(&raw.app, i)->has_code);
     }
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }
 
@@ -744,7 +732,7 @@ TEST(wt_wire, row_51_a_reset_stream_still_shows_its_header)
     struct wt_raw raw;
     wt_raw_init(&raw, false);
     CHECK(wt_raw_session(&raw) != NULL);
-    struct wt_log *mine = wt_open_stream(session(&raw), false);
+    struct wt_log *mine = wt_open_stream(wt_raw_slog(&raw), false);
     wt_write_pattern(mine, 5000, 1, false);
     ph_wt_stream_reset(mine->stream, 1);
     wt_raw_run(&raw);
@@ -775,6 +763,6 @@ TEST(wt_wire, row_52_a_reset_before_or_inside_the_header_is_nothing)
     }
     CHECK_INT(raw.app.streams_count, ==, 0);
     CHECK_INT(ph_live_get(PH_LIVE_WT_STREAM), ==, 0);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }

@@ -5,18 +5,6 @@
 #include "../unit/test.h"
 #include "wt_raw.h"
 
-/* The session under test. */
-static struct wt_slog *session(const struct wt_raw *raw)
-{
-    return wt_app_session(&raw->app, 0);
-}
-
-static void check_alive(struct wt_raw *raw)
-{
-    CHECK_INT(raw->raw.closed, ==, 0);
-    CHECK_INT(session(raw)->closed, ==, 0);
-}
-
 /* --- Close --- */
 
 TEST(wt_wire, row_53_close_is_a_capsule_then_fin_then_nothing)
@@ -29,7 +17,7 @@ TEST(wt_wire, row_53_close_is_a_capsule_then_fin_then_nothing)
     struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);
     wt_raw_write(stream, "x", 1);
     wt_raw_run(&raw);
-    ph_wt_session_close(session(&raw)->session, 0x1234, "bye", 3);
+    ph_wt_session_close(wt_raw_slog(&raw)->session, 0x1234, "bye", 3);
     wt_raw_run(&raw);
     const uint8_t *payload = wt_raw_payload(connect, &n);
     CHECK_INT(n, ==, sizeof want);
@@ -37,10 +25,10 @@ TEST(wt_wire, row_53_close_is_a_capsule_then_fin_then_nothing)
     CHECK(connect->fin && !connect->reset && !connect->stopped);
     CHECK_INT(stream->reset_code, ==, PH_WT_SESSION_GONE);
     CHECK_INT(stream->stop_code, ==, PH_WT_SESSION_GONE);
-    CHECK_INT(session(&raw)->closed, ==, 0); /* waits for our end */
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0); /* waits for our end */
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     CHECK(connect->closed);
     wt_raw_fini(&raw);
 }
@@ -56,9 +44,9 @@ static bool is_answered_with_reset(const uint8_t *data, size_t n, bool fin, uint
     if (fin)
         wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     CHECK_INT(raw.raw.closed, ==, 0);
-    *clean = session(&raw)->end.clean;
+    *clean = wt_raw_slog(&raw)->end.clean;
     bool reset = connect->reset && connect->reset_code == code;
     wt_raw_fini(&raw);
     return reset;
@@ -99,7 +87,7 @@ TEST(wt_wire, row_55_our_reason_is_cut_between_characters)
         memcpy(reason + i, "\xe2\x82\xac", 3);
     wt_raw_init(&raw, false);
     struct quic_log *connect = wt_raw_session(&raw);
-    ph_wt_session_close(session(&raw)->session, 1, reason, sizeof reason);
+    ph_wt_session_close(wt_raw_slog(&raw)->session, 1, reason, sizeof reason);
     wt_raw_run(&raw);
     const uint8_t *payload = wt_raw_payload(connect, &n);
     CHECK_INT(n, ==, 8 + 1023);
@@ -120,12 +108,12 @@ TEST(wt_wire, row_56_a_byte_after_the_close_capsule_is_an_error)
     wt_raw_data(connect, more, sizeof more - 1);
     wt_raw_run(&raw);
     CHECK(connect->fin && !connect->reset);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     wt_raw_data(connect, "\0", 1);
     wt_raw_run(&raw);
     CHECK(connect->stopped);
     CHECK_INT(connect->stop_code, ==, PH_H3_MESSAGE_ERROR);
-    CHECK_INT(session(&raw)->closed, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
     wt_raw_fini(&raw);
 }
 
@@ -136,10 +124,10 @@ TEST(wt_wire, row_57_fin_without_a_capsule_is_close_zero)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(session(&raw)->end.clean && !session(&raw)->end.local);
-    CHECK_INT(session(&raw)->end.code, ==, 0);
-    CHECK_STR(session(&raw)->reason, "");
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(wt_raw_slog(&raw)->end.clean && !wt_raw_slog(&raw)->end.local);
+    CHECK_INT(wt_raw_slog(&raw)->end.code, ==, 0);
+    CHECK_STR(wt_raw_slog(&raw)->reason, "");
     CHECK(connect->fin && connect->closed);
     wt_raw_fini(&raw);
 }
@@ -168,8 +156,8 @@ TEST(wt_wire, row_59_reset_or_stop_of_connect_is_an_abrupt_end)
         if (what != 0)
             ph_quic_stream_stop(connect->stream, PH_H3_REQUEST_CANCELLED);
         wt_raw_run(&raw);
-        CHECK_INT(session(&raw)->closed, ==, 1);
-        CHECK(!session(&raw)->end.clean && !session(&raw)->end.local);
+        CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+        CHECK(!wt_raw_slog(&raw)->end.clean && !wt_raw_slog(&raw)->end.local);
         CHECK_INT(stream->reset_code, ==, PH_WT_SESSION_GONE);
         CHECK_INT(stream->stop_code, ==, PH_WT_SESSION_GONE);
         CHECK_INT(raw.raw.closed, ==, 0);
@@ -184,18 +172,19 @@ TEST(wt_wire, stop_with_session_gone_waits_for_its_close_capsule)
     struct quic_log *connect = wt_raw_session(&raw);
     ph_quic_stream_stop(connect->stream, PH_WT_SESSION_GONE);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 0);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 0);
     wt_raw_data(connect, "\x68\x43\x04\0\0\0\x07", 7);
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK(session(&raw)->closed == 1 && session(&raw)->end.clean && session(&raw)->end.code == 7);
+    CHECK(wt_raw_slog(&raw)->closed == 1 && wt_raw_slog(&raw)->end.clean &&
+          wt_raw_slog(&raw)->end.code == 7);
     wt_raw_fini(&raw);
     wt_raw_init(&raw, false); /* but not for ever */
     connect = wt_raw_session(&raw);
     ph_quic_stream_stop(connect->stream, PH_WT_SESSION_GONE);
     for (int i = 0; i < 4; i++)
         wt_raw_run(&raw);
-    CHECK(session(&raw)->closed == 1 && !session(&raw)->end.clean);
+    CHECK(wt_raw_slog(&raw)->closed == 1 && !wt_raw_slog(&raw)->end.clean);
     wt_raw_fini(&raw);
 }
 
@@ -206,11 +195,11 @@ TEST(wt_wire, row_60_simultaneous_close_is_told_once)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_data(connect, "\x68\x43\x04\0\0\0\x07", 7);
     wt_raw_fin(connect);
-    ph_wt_session_close(session(&raw)->session, 1, "mine", 4);
+    ph_wt_session_close(wt_raw_slog(&raw)->session, 1, "mine", 4);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->closed, ==, 1);
-    CHECK(session(&raw)->end.clean && session(&raw)->end.local);
-    CHECK_INT(session(&raw)->end.code, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->closed, ==, 1);
+    CHECK(wt_raw_slog(&raw)->end.clean && wt_raw_slog(&raw)->end.local);
+    CHECK_INT(wt_raw_slog(&raw)->end.code, ==, 1);
     CHECK(connect->closed);
     wt_raw_fini(&raw);
 }
@@ -220,11 +209,11 @@ TEST(wt_wire, row_61_no_streams_or_datagrams_after_a_close)
     struct wt_raw raw;
     wt_raw_init(&raw, false);
     CHECK(wt_raw_session(&raw) != NULL);
-    struct ph_wt_session *mine = session(&raw)->session;
+    struct ph_wt_session *mine = wt_raw_slog(&raw)->session;
     ph_wt_session_close(mine, 1, "", 0);
     CHECK(ph_wt_session_open(mine, true, NULL) == NULL);
     CHECK(ph_wt_session_open(mine, false, NULL) == NULL);
-    CHECK_INT(wt_send_datagram(session(&raw), "x", 1), ==, PH_E_CLOSED);
+    CHECK_INT(wt_send_datagram(wt_raw_slog(&raw), "x", 1), ==, PH_E_CLOSED);
     CHECK_INT(ph_wt_session_drain(mine), ==, PH_E_CLOSED);
     CHECK_INT(ph_wt_session_max_datagram(mine), >=, 0);
     wt_raw_run(&raw);
@@ -246,11 +235,11 @@ TEST(wt_wire, row_62_unknown_capsules_are_skipped_without_growth)
         wt_raw_data(connect, zeros, sizeof zeros);
     for (int i = 0; i < 3; i++)
         wt_raw_run(&raw);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_data(connect, "\x68\x43\x04\0\0\0\x07", 7);
     wt_raw_fin(connect);
     wt_raw_run(&raw);
-    CHECK(session(&raw)->end.clean && session(&raw)->end.code == 7);
+    CHECK(wt_raw_slog(&raw)->end.clean && wt_raw_slog(&raw)->end.code == 7);
     wt_raw_fini(&raw);
 }
 
@@ -271,8 +260,8 @@ TEST(wt_wire, row_63_capsules_over_many_frames_with_unknown_frames_between)
             sim_run_for(raw.sim, 5 * PH_MSEC);
     }
     wt_raw_run(&raw);
-    CHECK(session(&raw)->end.clean && session(&raw)->end.code == 0x1234);
-    CHECK_STR(session(&raw)->reason, "bye");
+    CHECK(wt_raw_slog(&raw)->end.clean && wt_raw_slog(&raw)->end.code == 0x1234);
+    CHECK_STR(wt_raw_slog(&raw)->reason, "bye");
     wt_raw_fini(&raw);
 }
 
@@ -284,18 +273,18 @@ TEST(wt_wire, row_64_drain_both_ways_and_streams_go_on)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_data(connect, "\x80\x00\x78\xae\x00", 5);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->drains_peer, ==, 1);
-    ph_wt_session_drain(session(&raw)->session);
+    CHECK_INT(wt_raw_slog(&raw)->drains_peer, ==, 1);
+    ph_wt_session_drain(wt_raw_slog(&raw)->session);
     wt_raw_run(&raw);
     const uint8_t *payload = wt_raw_payload(connect, &n);
     CHECK_INT(n, ==, 5);
     CHECK_MEM(payload, "\x80\x00\x78\xae\x00", 5);
     struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);
     wt_raw_write(stream, "x", 1);
-    CHECK(wt_open_stream(session(&raw), true) != NULL);
+    CHECK(wt_open_stream(wt_raw_slog(&raw), true) != NULL);
     wt_raw_run(&raw);
     CHECK_INT(raw.app.streams_count, ==, 2);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }
 
@@ -306,11 +295,11 @@ TEST(wt_wire, row_65_goaway_from_the_client_drains_the_session)
     struct quic_log *connect = wt_raw_session(&raw);
     wt_raw_write(raw.control, "\x07\x01\x00", 3);
     wt_raw_run(&raw);
-    CHECK_INT(session(&raw)->drains_peer, ==, 1);
+    CHECK_INT(wt_raw_slog(&raw)->drains_peer, ==, 1);
     struct quic_log *stream = wt_raw_stream(&raw, true, connect->id);
     wt_raw_write(stream, "x", 1);
     wt_raw_run(&raw);
     CHECK_INT(raw.app.streams_count, ==, 1);
-    check_alive(&raw);
+    wt_raw_check_alive(&raw);
     wt_raw_fini(&raw);
 }

@@ -1,6 +1,8 @@
 /* wt_raw.c - a peer made of bytes; see wt_raw.h. */
 #include "wt_raw.h"
 
+#include "../unit/test.h"
+
 /* H3_DATAGRAM = 1, ENABLE_WEBTRANSPORT = 1. */
 static const uint8_t draft02_settings[] = {0x33, 0x01, 0xab, 0x60, 0x37, 0x42, 0x01};
 /* The same with ENABLE_CONNECT_PROTOCOL = 1. */
@@ -255,4 +257,15 @@ const uint8_t *wt_raw_payload(const struct quic_log *log, size_t *n)
         *n += len;
     }
     return payload;
+}
+
+struct wt_slog *wt_raw_slog(const struct wt_raw *raw)
+{
+    return wt_app_session(&raw->app, 0);
+}
+
+void wt_raw_check_alive(const struct wt_raw *raw)
+{
+    CHECK_INT(raw->raw.closed, ==, 0);
+    CHECK_INT(wt_raw_slog(raw)->closed, ==, 0);
 }

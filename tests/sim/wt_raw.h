@@ -67,5 +67,9 @@ int wt_raw_status(struct wt_raw *raw, const struct quic_log *log); /* 0: no head
 const char *wt_raw_response(struct wt_raw *raw, const struct quic_log *log, const char *name);
 /* DATA payload received so far; valid until the next call. */
 const uint8_t *wt_raw_payload(const struct quic_log *log, size_t *n);
+/* The first session of the side under test. */
+struct wt_slog *wt_raw_slog(const struct wt_raw *raw);
+/* Fails the test when the connection or that session is over. */
+void wt_raw_check_alive(const struct wt_raw *raw);
 
 #endif

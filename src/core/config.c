@@ -136,7 +136,7 @@ static const struct option options[] = {
     NUM(wt_pending_streams, OPT_COUNT, "16", 0, 10000,
         "Streams of one connection held before their session is accepted."),
     NUM(wt_pending_bytes, OPT_BYTES, "65536", 0, GIB, "Their bytes."),
-    NUM(wt_pending_datagrams, OPT_COUNT, "32", 0, 10000,
+    NUM(wt_pending_datagrams, OPT_COUNT, "16", 0, 10000,
         "Datagrams of one connection held before their session is accepted."),
     NUM(wt_pending_datagram_bytes, OPT_BYTES, "16384", 0, GIB, "Their bytes."),
     NUM(wt_pending_timeout, OPT_MS, "5000", 10, HOUR_MS,

@@ -18,7 +18,7 @@ void ph_wt_config_default(struct ph_wt_config *config)
         .session_rate = 32,
         .pending_streams = 16,
         .pending_bytes = 64 * 1024,
-        .pending_datagrams = 32,
+        .pending_datagrams = 16,
         .pending_datagram_bytes = 16 * 1024,
         .pending_timeout = 5 * PH_SEC,
         .accept_timeout = 10 * PH_SEC,

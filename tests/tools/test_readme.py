@@ -3,13 +3,19 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_readmes_application_is_the_example():
-    shown = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize(
+    ("language", "example", "before"), [("python", "echo.py", "\n\n"), ("c", "hello.c", " */\n")]
+)
+def test_the_readmes_programs_are_the_examples(language, example, before):
+    """Whole, but for the comment at the top of the file."""
+    shown = re.search(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert shown is not None
-    assert (ROOT / "examples/echo.py").read_text().endswith("\n\n" + shown[1])
+    assert (ROOT / "examples" / example).read_text().endswith(before + shown[1])
 
 
 def test_links_lead_somewhere():

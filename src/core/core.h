@@ -381,6 +381,7 @@ struct ph_server {
     size_t udp_n;
     struct ph_tcp_listener *tcp;
     size_t tcp_n;
+    struct ph_tcp_spare tcp_spare;
     struct ph_log_line *early, **early_end;
 
     /* io */

@@ -235,6 +235,7 @@ static void free_parts(struct ph_server *server)
     ph_engines_free(server);
     tcp_close_from(server, 0);
     udp_close_from(server, 0);
+    ph_tcp_spare_fini(&server->tcp_spare);
     ph_free(server->tcp);
     ph_free(server->udp);
     if (server->loop != NULL)
@@ -256,6 +257,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     server->config = ph_config_copy(config);
     server->early_end = &server->early;
     server->scratch = ph_alloc(PH_TCP_SCRATCH);
+    ph_tcp_spare_init(&server->tcp_spare);
     ph_list_init(&server->tcp_conns);
     ph_list_init(&server->tcp_ready);
     ph_list_init(&server->tcp_dirty);

@@ -181,7 +181,7 @@ static void accept_some(struct ph_server *server, struct ph_tcp_listener *listen
 {
     for (int i = 0; i < ACCEPT_BUDGET; i++) {
         struct ph_addr remote = {0}, local = {0};
-        int fd = ph_tcp_accept(listener->watch.fd, &remote, &local);
+        int fd = ph_tcp_accept(listener->watch.fd, &server->tcp_spare, &remote, &local);
         if (fd == PH_E_AGAIN)
             return;
         if (fd < 0) {

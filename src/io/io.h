@@ -105,10 +105,18 @@ ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
 /* Opens a listening socket. `addr` comes back with the bound port. Returns the descriptor or
  * PH_E_IO with a sentence. */
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err);
+/* One descriptor kept for the day when there is none left; embed it, one for all listeners of a
+ * thread. */
+struct ph_tcp_spare {
+    int fd; /* -1: none */
+};
+void ph_tcp_spare_init(struct ph_tcp_spare *spare);
+void ph_tcp_spare_fini(struct ph_tcp_spare *spare);
 /* Accepts one connection, nonblocking, TCP_NODELAY. The descriptor, PH_E_AGAIN, or PH_E_IO (out of
  * descriptors: the caller pauses; the connection at hand was closed with the spare descriptor so
  * that the loop does not spin). */
-int ph_tcp_accept(int listener, struct ph_addr *remote, struct ph_addr *local);
+int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remote,
+                  struct ph_addr *local);
 /* Reads up to `cap` bytes. Count, 0 at the end, PH_E_AGAIN, PH_E_CLOSED. */
 ssize_t ph_tcp_read(int fd, void *out, size_t cap);
 /* Writes from the queue's cursor, advancing and dropping what the kernel took. Bytes written,

@@ -4,7 +4,8 @@
  * Bytes come from here to a TLS session or an HTTP/1 engine, and leave from their slice queues; no
  * byte is copied in between. Nothing here blocks, raises SIGPIPE or closes a connection's
  * descriptor. When the process runs out of descriptors the kernel would report the waiting
- * connection for ever: one spare descriptor is kept to accept and drop it with.
+ * connection for ever: one spare descriptor is kept (struct ph_tcp_spare) to accept and drop it
+ * with.
  */
 #include "io.h"
 
@@ -20,25 +21,23 @@
 /* Connections that died before accept() looked at them, skipped in one call. */
 #define PH_TCP_ABORTED_MAX 64
 
-/* shared: atomic. Descriptor + 1 kept for the day when there is none left; 0: none. One for the
- * process, opened with the first listener. */
-static atomic_int spare;
-
-static void spare_keep(void)
+static void spare_keep(struct ph_tcp_spare *spare)
 {
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    int none = 0;
-    if (!atomic_compare_exchange_strong(&spare, &none, fd + 1))
-        close(fd);
+    if (spare->fd < 0)
+        spare->fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void spare_give_up(void)
+void ph_tcp_spare_init(struct ph_tcp_spare *spare)
 {
-    int held = atomic_exchange(&spare, 0);
-    if (held != 0)
-        close(held - 1);
+    spare->fd = -1;
+    spare_keep(spare);
+}
+
+void ph_tcp_spare_fini(struct ph_tcp_spare *spare)
+{
+    if (spare->fd >= 0)
+        close(spare->fd);
+    spare->fd = -1;
 }
 
 /* `what` failed, as errno says; NULL: listening itself. */
@@ -75,22 +74,22 @@ int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_
     if (getsockname(fd, &addr->u.sa, &len) != 0)
         return listen_fail(fd, addr, "getsockname", err);
     addr->len = len;
-    spare_keep();
     return fd;
 }
 
 /* Takes the connection at hand with the spare descriptor and drops it: its client learns at once,
  * and the listener is no longer reported ready for it. */
-static void drop_waiting(int listener)
+static void drop_waiting(int listener, struct ph_tcp_spare *spare)
 {
-    spare_give_up();
+    ph_tcp_spare_fini(spare);
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0)
         close(fd);
-    spare_keep();
+    spare_keep(spare);
 }
 
-int ph_tcp_accept(int listener, struct ph_addr *remote, struct ph_addr *local)
+int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remote,
+                  struct ph_addr *local)
 {
     int fd = -1;
     for (int tries = 0; fd < 0; tries++) {
@@ -103,7 +102,7 @@ int ph_tcp_accept(int listener, struct ph_addr *remote, struct ph_addr *local)
         if (errno == EAGAIN || errno == EWOULDBLOCK || tries == PH_TCP_ABORTED_MAX)
             return PH_E_AGAIN;
         if (errno == EMFILE || errno == ENFILE) {
-            drop_waiting(listener);
+            drop_waiting(listener, spare);
             return PH_E_IO;
         }
         if (errno == ENOBUFS || errno == ENOMEM || errno == EINVAL) /* EINVAL: no longer listens */
@@ -112,8 +111,7 @@ int ph_tcp_accept(int listener, struct ph_addr *remote, struct ph_addr *local)
          * accept(2). */
         PH_ASSERT(errno != EBADF && errno != ENOTSOCK && errno != EFAULT);
     }
-    if (atomic_load(&spare) == 0) /* lost in a shortage that is over */
-        spare_keep();
+    spare_keep(spare); /* lost in a shortage that is over */
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     socklen_t len = sizeof(local->u);

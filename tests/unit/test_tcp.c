@@ -38,6 +38,7 @@ static int connect_to(const struct ph_addr *addr)
 /* A listener, a client (blocking) and the accepted end (nonblocking). */
 struct pair {
     int listener, client, server;
+    struct ph_tcp_spare spare;
     struct ph_addr addr, remote, local;
 };
 
@@ -46,12 +47,14 @@ static void pair_open(struct pair *pair, const char *host)
     pair->listener = listen_on(host, &pair->addr);
     pair->client = connect_to(&pair->addr);
     wait_readable(pair->listener);
-    pair->server = ph_tcp_accept(pair->listener, &pair->remote, &pair->local);
+    ph_tcp_spare_init(&pair->spare);
+    pair->server = ph_tcp_accept(pair->listener, &pair->spare, &pair->remote, &pair->local);
     CHECK_INT(pair->server, >=, 0);
 }
 
-static void pair_close(const struct pair *pair)
+static void pair_close(struct pair *pair)
 {
+    ph_tcp_spare_fini(&pair->spare);
     close(pair->listener);
     close(pair->client);
     close(pair->server);
@@ -75,7 +78,7 @@ static void check_accept(const char *host)
     CHECK_INT(getsockopt(pair.server, IPPROTO_TCP, TCP_NODELAY, &value, &len), ==, 0);
     CHECK(value);
     struct ph_addr ignored;
-    CHECK_INT(ph_tcp_accept(pair.listener, &ignored, &ignored), ==, PH_E_AGAIN);
+    CHECK_INT(ph_tcp_accept(pair.listener, &pair.spare, &ignored, &ignored), ==, PH_E_AGAIN);
     pair_close(&pair);
 }
 
@@ -233,8 +236,11 @@ static int highest_descriptor(void)
 TEST(tcp, connection_without_a_descriptor_for_it_is_dropped)
 {
     struct ph_addr addr, remote, local;
+    struct ph_tcp_spare spare;
     struct rlimit before, tight;
     char byte;
+    ph_tcp_spare_init(&spare);
+    CHECK_INT(spare.fd, >=, 0);
     int listener = listen_on("127.0.0.1", &addr);
     int first = connect_to(&addr), second = connect_to(&addr);
     wait_readable(listener);
@@ -242,13 +248,14 @@ TEST(tcp, connection_without_a_descriptor_for_it_is_dropped)
     tight = before;
     tight.rlim_cur = (rlim_t)highest_descriptor();
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
-    int rc = ph_tcp_accept(listener, &remote, &local);
-    int rc2 = ph_tcp_accept(listener, &remote, &local); /* the spare one was got back */
-    int rc3 = ph_tcp_accept(listener, &remote, &local);
+    int rc = ph_tcp_accept(listener, &spare, &remote, &local);
+    int rc2 = ph_tcp_accept(listener, &spare, &remote, &local); /* the spare one was got back */
+    int rc3 = ph_tcp_accept(listener, &spare, &remote, &local);
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     CHECK_INT(rc, ==, PH_E_IO);
     CHECK_INT(rc2, ==, PH_E_IO);
     CHECK_INT(rc3, !=, PH_OK);
+    CHECK_INT(spare.fd, >=, 0);
     struct pollfd poller = {.fd = listener, .events = POLLIN};
     CHECK_INT(poll(&poller, 1, 0), ==, 0); /* nothing to spin on */
     CHECK_INT(read(first, &byte, 1), <=, 0);
@@ -258,9 +265,27 @@ TEST(tcp, connection_without_a_descriptor_for_it_is_dropped)
 
     int third = connect_to(&addr); /* and the listener goes on */
     wait_readable(listener);
-    int accepted = ph_tcp_accept(listener, &remote, &local);
+    int accepted = ph_tcp_accept(listener, &spare, &remote, &local);
     CHECK_INT(accepted, >=, 0);
     close(accepted);
     close(third);
     close(listener);
+    ph_tcp_spare_fini(&spare);
+    CHECK_INT(spare.fd, ==, -1);
+}
+
+TEST(tcp, spare_descriptor_that_was_lost_comes_back_with_the_next_connection)
+{
+    struct ph_addr addr, remote, local;
+    struct ph_tcp_spare spare = {.fd = -1};
+    int listener = listen_on("127.0.0.1", &addr);
+    int client = connect_to(&addr);
+    wait_readable(listener);
+    int accepted = ph_tcp_accept(listener, &spare, &remote, &local);
+    CHECK_INT(accepted, >=, 0);
+    CHECK_INT(spare.fd, >=, 0);
+    close(accepted);
+    close(client);
+    close(listener);
+    ph_tcp_spare_fini(&spare);
 }

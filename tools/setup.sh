@@ -43,7 +43,12 @@ if $tests; then
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 fi
 
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+# sudo forgets the environment; without this, a package's questions would wait on the terminal.
+as_root() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
+}
 
 # The QUIC libraries of Debian 12 are too old; its backports have newer ones.
 add_backports() {
@@ -59,9 +64,9 @@ add_backports() {
 
 if [ ${#packages[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "please install, in your system's names: ${packages[*]}"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "neither root nor sudo here to install ${packages[*]}"
     say "installing ${packages[*]}"
     . /etc/os-release
-    export DEBIAN_FRONTEND=noninteractive
     as_root apt-get update -q
     target=()
     if [ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ]; then

@@ -4,12 +4,15 @@ do not know."""
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from harness import aio, serving
+from process import command
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -86,4 +89,29 @@ async def test_a_framework_that_does_not_know_the_scope_gets_405(
                     assert (await client.connect_session())[":status"] == "405"
             assert (await ask_h3(server, "GET", "/nothing")).status == 404
     assert "Traceback" not in caplog.text
-    assert sum("webtransport" in r.getMessage().lower() for r in caplog.records) == 1
+
+
+TWO_SERVERS = """
+from harness import aio, serving
+from wt_client import dial
+
+async def app(scope, receive, send):
+    raise NotImplementedError(scope["type"])
+
+@aio
+async def main():
+    for _ in range(2):
+        async with serving(app, expect_failure=True) as server:
+            for _ in range(2):
+                async with dial(server.quic) as client:
+                    print("status", (await client.connect_session())[":status"])
+
+main()
+"""
+
+
+def test_the_hint_at_a_dispatcher_is_given_once_a_process() -> None:
+    with command(Path(__file__).parent, argv=[sys.executable, "-c", TWO_SERVERS]) as program:
+        assert program.end() == 0
+    assert program.output.count("status 405") == 4
+    assert program.output.count("app: refuses scope type 'webtransport'") == 1

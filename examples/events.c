@@ -90,18 +90,18 @@ static void on_event(ph_event *event)
 int main(int argc, char **argv)
 {
     char err[512], text[64];
-    const char *kind;
     ph_server *server;
     ph_event event = {0};
     ph_config *config = ph_config_new();
     bool dev = argc < 4 || strcmp(argv[2], "--dev") == 0;
-    ph_config_set(config, dev ? "dev_certificate" : "certfile", argc < 4 ? "certs" : argv[2 + dev]);
-    ph_config_set(config, "keyfile", dev ? NULL : argv[3]);
-    ph_config_set(config, "quic_bind", argc > 1 ? argv[1] : "localhost:4433");
-    int rc = ph_server_new(&server, config, err, sizeof(err));
+    const char *kind, *cert = argc < 4 ? "certs" : argv[2 + dev];
+    if (ph_config_set(config, dev ? "dev_certificate" : "certfile", cert) < 0 ||
+        ph_config_set(config, "keyfile", dev ? NULL : argv[3]) < 0 ||
+        ph_config_set(config, "quic_bind", argc > 1 ? argv[1] : "localhost:4433") < 0 ||
+        ph_server_new(&server, config, err, sizeof(err)) < 0)
+        return fprintf(stderr, "%s\n", *ph_config_error(config) ? ph_config_error(config) : err),
+               ph_config_free(config), 2;
     ph_config_free(config);
-    if (rc < 0)
-        return fprintf(stderr, "%s\n", err), 2;
     for (size_t i = 0; ph_server_address(server, i, &kind, text, sizeof(text)) == 0; i++)
         fprintf(stderr, "listening kind=%s address=%s\n", kind, text);
     signal(SIGINT, on_signal), signal(SIGTERM, on_signal);

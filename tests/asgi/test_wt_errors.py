@@ -340,7 +340,7 @@ async def test_row_no_datagram_support() -> None:
 
 
 @aio
-async def test_raise_before_first_receive_is_405_and_one_line(
+async def test_raise_before_first_receive_is_405_and_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -351,13 +351,10 @@ async def test_raise_before_first_receive_is_405_and_one_line(
             for _ in range(3):
                 async with dial(server.quic) as client:
                     assert (await client.connect_session())[":status"] == "405"
-    lines = [
-        r
-        for r in caplog.records
-        if "webtransport" in r.getMessage().lower() and "rout" in r.getMessage()
-    ]
-    assert len(lines) == 1
-    assert lines[0].exc_info is None
+    hints = [r for r in caplog.records if r.name == "pronghorn.error"]
+    assert len(hints) <= 1  # once a process: test_frameworks.py counts in one of its own
+    assert all("route on scope['type']" in r.getMessage() for r in hints)
+    assert all(r.exc_info is None for r in hints)
 
 
 @aio

@@ -168,14 +168,9 @@ static void http_consume(struct ph_chan *chan, size_t n)
     touch(conn);
 }
 
-/* The end of an HTTP/1.1 response is in its framing: chunks or a length. The body of one in
- * HTTP/1.0 without a length ends with the connection. */
 static void http_reset(struct ph_chan *chan, uint64_t code)
 {
-    const struct ph_exchange *ex = chan->io.engine.ex;
-    struct ph_tcp_conn *conn = tcp_of(ex);
-    if (conn != NULL)
-        ph_tcp_front_cut(conn, ex->head.version > 10 || ex->out_has_length);
+    struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
     ph_exchange_reset(chan->io.engine.ex, code);
     touch(conn);
 }

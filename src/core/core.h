@@ -446,8 +446,5 @@ void ph_tcp_front_abort(struct ph_server *server); /* closes every connection by
 void ph_tcp_front_reap(struct ph_server *server);
 void ph_tcp_front_stop_listening(struct ph_server *server);
 void ph_tcp_front_touch(struct ph_tcp_conn *conn); /* has work for the flush */
-/* A response is about to be aborted: what is queued so far still goes out. `is_framed`: the client
- * can tell from the framing that the response is cut; otherwise only a reset tells it. */
-void ph_tcp_front_cut(struct ph_tcp_conn *conn, bool is_framed);
 
 #endif

@@ -43,8 +43,7 @@ struct ph_tcp_conn {
     unsigned readiness;         /* PH_IO_* of this turn */
     bool eof;                   /* the peer finished sending */
     bool eof_told;              /* and the engine knows */
-    bool is_cut_framed;         /* a cut response shows in its framing */
-    bool is_cutting;            /* what is queued of it is on its way */
+    bool is_cutting;            /* what is queued of a cut response is on its way */
     bool is_lingering;
     bool is_closed;
     size_t lingered;       /* bytes discarded */
@@ -56,13 +55,6 @@ void ph_tcp_front_touch(struct ph_tcp_conn *conn)
 {
     if (!conn->is_closed && !ph_link_is_on(&conn->dirty))
         ph_list_append(&conn->server->tcp_dirty, &conn->dirty);
-}
-
-void ph_tcp_front_cut(struct ph_tcp_conn *conn, bool is_framed)
-{
-    if (conn->h1 != NULL)
-        ph_h1_conn_flush(conn->h1); /* a head that is held back goes out as well */
-    conn->is_cut_framed = is_framed;
 }
 
 /* --- Closing --- */
@@ -444,7 +436,7 @@ static bool pump(struct ph_tcp_conn *conn)
 /* The engine is done: ends the connection when everything is out, or at once. */
 static void finish(struct ph_tcp_conn *conn, bool abort, size_t waiting)
 {
-    if (abort && !conn->is_cut_framed) {
+    if (abort && !ph_h1_conn_is_cut_framed(conn->h1)) {
         conn_close(conn, true);
         return;
     }

@@ -11,7 +11,7 @@
  *
  * Invariants: at most pipelined_max + 1 exchanges are alive; at most body_window bytes of body are
  * with the owner unconsumed; after a fault nothing more is parsed; an answer to a fault is the last
- * one; a response that was cut never ends cleanly.
+ * one; a response that was cut never ends cleanly, and costs those before it nothing.
  */
 #include "http_internal.h"
 
@@ -134,7 +134,7 @@ static void conn_fault(struct ph_h1_conn *conn, const struct ph_h1_fault *fault,
         return;
     }
     if (in_body && ex->is_begun) {
-        conn->is_aborted = true;
+        ph_h1_cut(ex);
         return;
     }
     conn->fault = *fault;
@@ -163,6 +163,16 @@ static uint64_t body_to_come(const struct ph_h1_conn *conn)
         break;
     }
     return 0;
+}
+
+/* HTTP/1.0 has but the end of the connection to say that a body without a length is whole. */
+void ph_h1_cut(struct ph_h1_exchange *ex)
+{
+    struct ph_h1_conn *conn = ex->conn;
+    if (conn->is_aborted)
+        return;
+    conn->is_aborted = true;
+    conn->is_cut_framed = ex->base.head.version > 10 || ex->base.out_has_length;
 }
 
 void ph_h1_on_emitted(struct ph_h1_conn *conn, struct ph_h1_exchange *ex)
@@ -234,7 +244,7 @@ static void dispatch(struct ph_h1_conn *conn, struct ph_h1_exchange *ex)
     if (ex->wants_close)
         conn->reading = PH_H1_STOPPED;
     sink->on_request(sink->self, &ex->base);
-    if (!conn->is_aborted)
+    if (!conn->is_aborted && !ex->is_cut)
         PH_ASSERT(ph_exchange_on_end(&ex->base) == 0);
 }
 
@@ -588,16 +598,34 @@ void ph_h1_conn_flush(struct ph_h1_conn *conn)
     ph_h1_write_flush(conn);
 }
 
+/* The latest request is whole and said that it is the last one: its client may wait for answers
+ * with its sending side shut down. */
+static bool has_said_all(const struct ph_h1_conn *conn)
+{
+    if (ph_list_is_empty(&conn->exchanges))
+        return false;
+    const struct ph_h1_exchange *last =
+        PH_CONTAINER(conn->exchanges.prev, struct ph_h1_exchange, link);
+    bool is_whole = !(conn->pending == last && last->has_body);
+    return is_whole && (last->wants_close || last->base.head.version == 10);
+}
+
 void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now)
 {
     conn->now = now;
     ph_h1_write_flush(conn);
     conn_work(conn);
     bool in_body = conn->reading == PH_H1_BODY_LENGTH || conn->reading == PH_H1_BODY_CHUNKED;
-    if (ph_h1_current(conn) != NULL || (in_body && conn->body_ex != NULL))
+    if (in_body && conn->body_ex != NULL) {
         conn->is_aborted = true;
-    else
+    } else if (ph_h1_current(conn) == NULL) {
         conn_close(conn);
+    } else if (has_said_all(conn)) {
+        conn->reading = PH_H1_STOPPED;
+        PH_CONTAINER(conn->exchanges.prev, struct ph_h1_exchange, link)->must_close = true;
+    } else {
+        conn->is_aborted = true;
+    }
     conn_arm(conn);
 }
 
@@ -629,6 +657,11 @@ bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort)
 {
     *abort = conn->is_aborted;
     return conn->is_aborted || conn->is_closing;
+}
+
+bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn)
+{
+    return conn->is_cut_framed;
 }
 
 void ph_h1_conn_drain(struct ph_h1_conn *conn)

@@ -195,6 +195,8 @@ static void finish(struct ph_h1_exchange *ex)
         for (size_t i = 0; i < ex->held_len; i++)
             wire(conn, ex, ex->held[i].slice, ex->held[i].is_body);
         ex->held_len = 0;
+        if (ex->is_cut)
+            ph_h1_cut(ex);
         is_current = ex->is_emitted;
     }
 }
@@ -379,7 +381,11 @@ static void on_reset(struct ph_exchange *base, uint64_t code)
         return;
     if (ex->head != NULL) /* what was said before the cut may still be shown */
         head_finish(ex, CHUNKED, 0);
-    ex->conn->is_aborted = true;
+    ex->is_cut = true;
+    if (ph_h1_current(ex->conn) == ex)
+        ph_h1_cut(ex);
+    else if (ex->conn->reading == PH_H1_HEAD)
+        ex->conn->reading = PH_H1_STOPPED; /* nothing behind it will be answered */
 }
 
 static void on_stop(struct ph_exchange *base, uint64_t code)

@@ -194,8 +194,12 @@ int ph_exchange_on_end(struct ph_exchange *ex);
  * any ph_exchange_* function; it must not free the connection. After any other call
  * ph_h1_conn_next() may have become "at once".
  *
- * A finished sending side of the peer (eof) counts as its departure, as in every ASGI server:
- * responses that are not complete are aborted, complete ones are still sent.
+ * A finished sending side of the peer (eof) within a request is its departure. After whole requests
+ * it may be no more than "that was all": so it is read from a client that said as much, in HTTP/1.0
+ * or with "connection: close" in its last request, and the answers under way still go out (RFC 9112
+ * 9.6). From others, which keep their connections for more requests, it counts as departure, as in
+ * every ASGI server, so that the application learns of it at once: responses that are not complete
+ * are aborted, complete ones are still sent.
  *
  * Closing: when is_done, shut down the sending side first and read for a moment, so that bytes
  * still on their way do not turn into a reset that destroys the response (RFC 9112 9.6). */
@@ -237,6 +241,9 @@ bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn); /* false: do not rea
  * gone, or does not read): whatever of `out` still goes out must be followed by an unclean end, RST
  * or no close_notify; nothing in `out` looks like a complete response. */
 bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort);
+/* Of an abort: `out` is worth writing, and after it a FIN is enough. The chunks or the declared
+ * length of the last response show that it was cut; those before it are whole. */
+bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn);
 void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
 
 #endif

@@ -137,6 +137,7 @@ struct ph_h1_exchange {
     bool is_begun;           /* final head made */
     bool is_emitted;         /* response made whole */
     bool must_close;         /* after it; its head says so */
+    bool is_cut;             /* reset by the owner: what it had said is all that goes out */
     bool is_out_chunked;     /* framing of the response body */
     struct ph_buf *head;     /* held back until its framing is known; without the last CRLF */
     struct ph_h1_held *held; /* output made before its turn */
@@ -175,6 +176,7 @@ struct ph_h1_conn {
     struct ph_h1_fault fault; /* to answer once all before it is answered */
     bool fault_is_head;       /* the faulty request was a HEAD */
     bool is_draining, is_closing, is_aborted;
+    bool is_cut_framed; /* is_aborted by a cut that the framing of the response shows */
 
     /* Timers: what is waited for, since when. */
     uint64_t wait_key, wait_since;
@@ -189,6 +191,8 @@ void ph_h1_write_flush(struct ph_h1_conn *conn);
 /* Appends the answer to conn->fault. */
 void ph_h1_write_fault(struct ph_h1_conn *conn);
 void ph_h1_exchange_drop_output(struct ph_h1_exchange *ex);
+/* The response of the current exchange breaks off here, and with it the connection. */
+void ph_h1_cut(struct ph_h1_exchange *ex);
 /* The response of the current exchange is whole: decides what becomes of the connection. */
 void ph_h1_on_emitted(struct ph_h1_conn *conn, struct ph_h1_exchange *ex);
 

@@ -30,7 +30,14 @@ struct rig {
 
 static inline void rig_append(char **text, size_t *len, const void *data, size_t n)
 {
-    *text = ph_realloc(*text, *len + n + 1);
+    size_t need = *len + n + 1, cap = 64;
+    while (cap < *len + 1)
+        cap *= 2; /* what it has */
+    if (*text == NULL || need > cap) {
+        while (cap < need)
+            cap *= 2;
+        *text = ph_realloc(*text, cap);
+    }
     memcpy(*text + *len, data, n);
     *len += n;
     (*text)[*len] = '\0';

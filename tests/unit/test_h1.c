@@ -540,6 +540,82 @@ TEST(h1, reset_cuts_without_a_clean_end)
     rig_free(rig);
 }
 
+TEST(h1, reset_of_a_later_response_leaves_those_before_it_whole)
+{
+    for (size_t early = 0; early < 2; early++) {
+        struct rig *rig = rig_new();
+        rig_say(rig,
+                "GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /fail HTTP/1.1\r\nHost: h\r\n\r\n" GET);
+        CHECK_INT(rig->count, ==, 3);
+        CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
+        CHECK_INT(rig_write(rig, 1, "part", false), ==, 0);
+        rig_turn(rig);
+        if (early)
+            CHECK_INT(rig_respond(rig, 0, 200, "content-length", "6", false), ==, 0);
+        ph_exchange_reset(rig->ex[1], 0);
+        rig_turn(rig);
+        CHECK(!rig_is_aborted(rig) && !rig_is_done(rig));
+        CHECK_INT(rig_write(rig, 1, "more", true), ==, PH_E_CLOSED);
+        CHECK_INT(rig_respond(rig, 2, 200, NULL, NULL, true), ==, 0);
+        if (!early)
+            CHECK_INT(rig_respond(rig, 0, 200, "content-length", "6", false), ==, 0);
+        CHECK_INT(rig_write(rig, 0, "sl", false), ==, 0);
+        rig_turn(rig);
+        CHECK(!rig_is_aborted(rig));
+        CHECK_INT(rig_write(rig, 0, "owly", true), ==, 0);
+        CHECK(rig_is_aborted(rig) && ph_h1_conn_is_cut_framed(rig->conn));
+        rig_turn(rig);
+        CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nslowly"
+                             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n");
+        CHECK_INT(rig->closed_clean, ==, 1);
+        ph_h1_conn_free(rig->conn);
+        rig->conn = NULL;
+        CHECK_INT(rig->closed_cut, ==, 2);
+        rig_free(rig);
+    }
+}
+
+static void reset_at_once(void *self, struct ph_exchange *ex)
+{
+    rig_on_request(self, ex);
+    if (((struct rig *)self)->count == 2)
+        ph_exchange_reset(ex, 0);
+}
+
+TEST(h1, reset_within_the_request_event_of_a_later_request_ends_its_events)
+{
+    struct rig *rig = rig_new();
+    rig->sink.on_request = reset_at_once;
+    rig_say(rig, GET GET GET);
+    CHECK_STR(rig->log, "GET h /;end;GET h /;");
+    CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
+    rig_turn(rig);
+    CHECK_STR(rig->wire, OK0);
+    CHECK(rig_is_aborted(rig));
+    rig_free(rig);
+}
+
+TEST(h1, only_framing_shows_a_cut)
+{
+    static const struct {
+        const char *request, *name;
+        bool is_framed;
+    } cases[] = {{GET, NULL, true},
+                 {GET, "content-length", true},
+                 {"GET / HTTP/1.0\r\n\r\n", "content-length", true},
+                 {"GET / HTTP/1.0\r\n\r\n", NULL, false}};
+    for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
+        struct rig *rig = rig_new();
+        rig_say(rig, cases[i].request);
+        CHECK(!ph_h1_conn_is_cut_framed(rig->conn));
+        CHECK_INT(rig_respond(rig, 0, 200, cases[i].name, "9", false), ==, 0);
+        ph_exchange_reset(rig->ex[0], 0);
+        CHECK(rig_is_aborted(rig));
+        CHECK_INT(ph_h1_conn_is_cut_framed(rig->conn), ==, cases[i].is_framed);
+        rig_free(rig);
+    }
+}
+
 TEST(h1, head_before_a_reset_is_shown_without_an_end)
 {
     struct rig *rig = rig_new();
@@ -669,6 +745,51 @@ TEST(h1, eof)
     CHECK(rig_is_aborted(rig));
     CHECK(strstr(rig->log, "end;") == NULL);
     rig_free(rig);
+}
+
+/* RFC 9112 9.6: who says that it is done may shut down its sending side and wait. */
+TEST(h1, eof_after_the_last_request_waits_for_the_answers)
+{
+    static const struct {
+        const char *said;
+        size_t requests;
+        bool is_kept;
+    } cases[] = {
+        {"GET / HTTP/1.0\r\n\r\n", 1, true},
+        {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 1, true},
+        {"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nab", 1, true},
+        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 1, true},
+        {GET "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 2, true},
+        {"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n"
+         "DELETE / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+         2, true},
+        {GET, 1, false},
+        {GET GET, 2, false},
+        {"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nab", 1, false},
+        {"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n", 1,
+         false},
+        {"DELETE / HTTP/1.1\r\nHost: h\r\n\r\nPOST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n", 2,
+         false},
+    };
+    for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
+        struct rig *rig = rig_new();
+        rig_say(rig, cases[i].said);
+        ph_h1_conn_eof(rig->conn, rig->now);
+        CHECK(!rig_is_done(rig));
+        CHECK_INT(rig_is_aborted(rig), ==, !cases[i].is_kept);
+        for (size_t k = 0; k < cases[i].requests && cases[i].is_kept; k++) {
+            rig_wait(rig, 100 * PH_SEC); /* the application takes its time */
+            CHECK(!rig_is_done(rig) && !rig_is_aborted(rig));
+            CHECK(!ph_h1_conn_wants_input(rig->conn));
+            CHECK_INT(rig_respond(rig, k, 200, NULL, NULL, true), ==, 0);
+            rig_turn(rig);
+        }
+        CHECK_INT(rig_is_done(rig), ==, cases[i].is_kept);
+        CHECK_INT(rig->closed_clean, ==, cases[i].is_kept ? cases[i].requests : 0);
+        if (cases[i].is_kept)
+            CHECK(strstr(rig->wire, "\r\nconnection: close\r\n\r\n") != NULL);
+        rig_free(rig);
+    }
 }
 
 TEST(h1, drain)

@@ -1,0 +1,90 @@
+/* test_tcp_front.c - how HTTP/1.1 connections of a real server end: half-closed by the client, cut
+ * by the application, gone. */
+#include "world.h"
+
+#include <sys/socket.h>
+
+#define TCP_ONLY ((const char *const[]){"bind", "127.0.0.1:0", NULL})
+
+static void answer(struct world_chan *note, const char *text, bool fin)
+{
+    CHECK_INT(ph_chan_respond(note->chan, 200, NULL, 0, false), ==, 0);
+    CHECK_INT(ph_chan_write(note->chan, ph_buf_copy(text, strlen(text)), fin), ==, 0);
+    ph_server_flush(note->world->server);
+}
+
+TEST(tcp_front, client_that_said_all_gets_its_answer_after_its_fin)
+{
+    static const char *const requests[] = {
+        "GET /wait HTTP/1.0\r\n\r\n",
+        "GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    };
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    for (size_t i = 0; i < PH_COUNT_OF(requests); i++) {
+        world_tcp(&world, "tcp", requests[i]);
+        CHECK_INT(shutdown(world.tcp, SHUT_WR), ==, 0);
+        WORLD_UNTIL(&world, world.chans_n == i + 1 && world.chans[i]->fin);
+        for (int k = 0; k < 20; k++)
+            world_step(&world);
+        CHECK(!world.chans[i]->closed);
+        answer(world.chans[i], "late", true);
+        WORLD_UNTIL(&world, world.tcp_eof || world.tcp_reset);
+        CHECK(world.tcp_eof && strstr(world.text, "\r\n\r\nlate") != NULL);
+        WORLD_UNTIL(&world, world.chans[i]->closed);
+        CHECK(world.chans[i]->clean);
+    }
+    world_stop(&world);
+}
+
+TEST(tcp_front, fin_of_a_client_that_keeps_its_connection_is_its_departure)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world_tcp(&world, "tcp", "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    WORLD_UNTIL(&world, world.chans_n == 1);
+    CHECK_INT(shutdown(world.tcp, SHUT_WR), ==, 0);
+    WORLD_UNTIL(&world, world.chans[0]->closed);
+    CHECK(!world.chans[0]->clean);
+    world_stop(&world);
+}
+
+TEST(tcp_front, client_that_left_shows_at_the_next_write)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world_tcp(&world, "tcp", "GET /wait HTTP/1.0\r\n\r\n");
+    WORLD_UNTIL(&world, world.chans_n == 1);
+    world_tcp_close(&world);
+    answer(world.chans[0], "a", false);
+    WORLD_UNTIL(&world, ({
+        if (!world.chans[0]->closed) {
+            ph_chan_write(world.chans[0]->chan, ph_buf_copy("b", 1), false);
+            ph_server_flush(world.server);
+        }
+        world.chans[0]->closed;
+    }));
+    CHECK(!world.chans[0]->clean);
+    world_stop(&world);
+}
+
+TEST(tcp_front, cut_response_leaves_the_one_before_it_whole)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world_tcp(&world, "tcp",
+              "GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /cut-open HTTP/1.1\r\nHost: a\r\n\r\n");
+    WORLD_UNTIL(&world, world.chans_n == 2);
+    for (int k = 0; k < 20; k++)
+        world_step(&world);
+    CHECK(!world.chans[0]->closed && !world.tcp_eof && world.text_len == 0);
+    answer(world.chans[0], "slow", true);
+    WORLD_UNTIL(&world, world.tcp_eof || world.tcp_reset);
+    CHECK(world.tcp_eof);
+    CHECK(strstr(world.text, "\r\n\r\nslowHTTP/1.1 200 OK\r\n") != NULL);
+    CHECK(strstr(world.text, "5\r\nbegin\r\n") != NULL);
+    CHECK(strstr(world.text, "\r\n0\r\n") == NULL);
+    WORLD_UNTIL(&world, world.chans[0]->closed);
+    CHECK(world.chans[0]->clean);
+    world_stop(&world);
+}

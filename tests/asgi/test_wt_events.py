@@ -427,6 +427,7 @@ async def test_reset_and_stop_codes(wire: int, code: int | None) -> None:
         client.stop(stream, wire)
         await recorder.until(lambda: recorder.of("stream.reset"))
         await recorder.until(lambda: recorder.of("stream.stop_sending"))
+        await client.until(lambda: stream in client.resets)
         client.close_session()
     for kind in ("stream.reset", "stream.stop_sending"):
         (event,) = recorder.of(kind)

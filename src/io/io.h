@@ -94,7 +94,8 @@ int ph_udp_recv(struct ph_udp *udp, int budget, ph_udp_packet_fn fn, void *self,
 /* Sends `n` bytes as datagrams of `segment` bytes (the last may be shorter) to path->remote from
  * path->local, by UDP_SEGMENT, sendmmsg or sendmsg, whichever the kernel takes. Returns the bytes
  * that left in whole datagrams: less than n when the socket is full. Errors of one destination
- * count as sent (loss recovery deals with it); PH_E_TOOBIG when the datagram exceeds the
+ * and of a system without memory or queue space (ENOBUFS, ENOMEM) count as sent (loss recovery
+ * deals with it); PH_E_TOOBIG when the datagram exceeds the
  * interface's MTU (path MTU discovery wants to know). Counts packets_out (datagrams) and
  * send_calls. */
 ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,

@@ -421,9 +421,12 @@ static size_t send_many(struct ph_udp *udp, struct outgoing *out, const uint8_t 
     return PH_MIN((size_t)sent * segment, n);
 }
 
+/* The socket's own buffer is full, and a writable event will tell when it is not. ENOBUFS and
+ * ENOMEM are not of that kind: the interface's queue or the system is out of room while the socket
+ * stays writable, so that waiting for it would spin. */
 static bool is_full(int error)
 {
-    return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS || error == ENOMEM;
+    return error == EAGAIN || error == EWOULDBLOCK;
 }
 
 /* Errors by which kernels and devices say "not this way". */

@@ -441,11 +441,27 @@ TEST(udp, full_socket_gives_back_the_rest_of_a_gso_run)
     fault.gso_error = fault.mmsg_error = EAGAIN;
     CHECK_INT(send_run(&ends, 10 * 500, 500), ==, 0);
     CHECK_INT(ends.sent.packets_out, ==, 0);
-    fault.gso_error = fault.mmsg_error = ENOBUFS;
-    CHECK_INT(send_run(&ends, 10 * 500, 500), ==, 0);
     fault.gso_error = fault.mmsg_error = 0;
     send_and_check(&ends, 10 * 500, 500);
     ends_close(&ends);
+}
+
+/* The socket stays writable all the while: who waits for that spins. */
+TEST(udp, system_without_room_loses_datagrams_as_a_network_does)
+{
+    static const int errors[] = {ENOBUFS, ENOMEM};
+    for (size_t i = 0; i < PH_COUNT_OF(errors); i++) {
+        struct ends ends;
+        ends_open(&ends, "127.0.0.1", defaults, defaults);
+        fault.gso_error = fault.mmsg_error = fault.plain_error = errors[i];
+        CHECK_INT(send_run(&ends, 10 * 500, 500), ==, 10 * 500);
+        CHECK_INT(send_run(&ends, 500, 500), ==, 500);
+        CHECK_INT(ends.sent.packets_out, ==, 0);
+        CHECK_INT(ends.sent.send_calls, ==, 2);
+        fault.gso_error = fault.mmsg_error = fault.plain_error = 0;
+        send_and_check(&ends, 10 * 500, 500); /* in the same mode as before */
+        ends_close(&ends);
+    }
 }
 
 TEST(udp, partial_sendmmsg_ends_on_a_datagram)

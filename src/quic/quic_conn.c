@@ -308,6 +308,7 @@ static void finish(struct ph_quic_conn *conn)
     deliver_end(conn);
     if (conn->draining) {
         enter_quiet(conn, PH_QUIC_DRAINING);
+        free_library(conn); /* nothing is said any more (RFC 9000 10.2.2); no callback runs now */
     } else if (conn->silent || conn->qc == NULL) {
         ph_quic_conn_die(conn);
     } else {

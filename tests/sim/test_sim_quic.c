@@ -3,6 +3,8 @@
 #include "../unit/test.h"
 #include "quic_app.h"
 
+#include "../../src/quic/quic_internal.h"
+
 enum { MEGABYTE = 1024 * 1024 };
 
 /* --- Conditions --- */
@@ -250,8 +252,12 @@ TEST(sim_quic, a_close_carries_code_and_reason)
     struct quic_pair pair;
     quic_pair_init(&pair, 11, &quic_clean_link);
     CHECK(quic_pair_connect(&pair));
+    const struct ph_quic_conn *closing = pair.server.conn, *draining = pair.client.conn;
     ph_quic_conn_close(pair.server.conn, 0x10c, "enough");
     CHECK(quic_pair_run(&pair, client_closed, 1 * PH_SEC));
+    /* For three PTOs both wait for stray packets, without what is large. */
+    CHECK(closing->state == PH_QUIC_CLOSING && closing->qc == NULL && closing->tls == NULL);
+    CHECK(draining->state == PH_QUIC_DRAINING && draining->qc == NULL && draining->tls == NULL);
     CHECK_INT(pair.client.end.how, ==, PH_QUIC_END_PEER);
     CHECK(pair.client.end.app);
     CHECK_INT(pair.client.end.code, ==, 0x10c);

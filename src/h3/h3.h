@@ -149,7 +149,7 @@ struct ph_h3_claim {
 struct ph_h3_claim_ops {
     void (*on_data)(struct ph_h3_claim *claim, const uint8_t *data, size_t n, bool fin);
     void (*on_reset)(struct ph_h3_claim *claim, uint64_t code, uint64_t final_size);
-    void (*on_stop)(struct ph_h3_claim *claim, uint64_t code);
+    void (*on_stop)(struct ph_h3_claim *claim, uint64_t code); /* may come before all data */
     void (*on_acked)(struct ph_h3_claim *claim, size_t n);
     /* Last, exactly once, also when the connection ends: the pointer of the QUIC stream dies. */
     void (*on_closed)(struct ph_h3_claim *claim);

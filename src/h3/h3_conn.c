@@ -385,10 +385,17 @@ static void on_stop(void *self, struct ph_quic_stream *stream, uint64_t code)
     struct ph_h3_conn *conn = ph_quic_conn_user(ph_quic_stream_conn(stream));
     struct ph_h3_claim *claim = ph_quic_stream_user(stream);
     if (conn == NULL || conn->failed || conn->closed || claim == NULL || claim == &h3->ignored)
-        return;
+        return; /* without a claim: ph_h3_replay_stop() once it has one */
     ph_h3_enter(h3);
     claim->ops->on_stop(claim, code);
     ph_h3_leave(h3);
+}
+
+void ph_h3_replay_stop(struct ph_quic_stream *quic, struct ph_h3_claim *claim)
+{
+    uint64_t code;
+    if (ph_quic_stream_peer_stop_code(quic, &code))
+        claim->ops->on_stop(claim, code);
 }
 
 static void on_acked(void *self, struct ph_quic_stream *stream, size_t n)

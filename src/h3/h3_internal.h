@@ -138,6 +138,7 @@ struct ph_h3_request {
     /* Outgoing. */
     bool continued;          /* 100 (Continue) was sent */
     bool out_head, out_done; /* final head written; FIN written or our side was reset */
+    bool out_lost;           /* something was not taken by a stream that the peer had stopped */
     struct ph_link stall;    /* in h3->stalls while something waits to be acknowledged */
     uint64_t stall_at;       /* ns: looked at then, unless something is acknowledged before */
     struct ph_h3_run *runs;  /* ring, power of two */
@@ -166,6 +167,8 @@ void ph_h3_stream_init(struct ph_h3_stream *stream, struct ph_h3_conn *conn,
 void ph_h3_stream_fini(struct ph_h3_stream *stream);
 void ph_h3_timer_arm(struct ph_h3_stream *stream, struct ph_link *list, uint64_t timeout);
 void ph_h3_ignore(struct ph_h3_conn *conn, struct ph_quic_stream *quic);
+/* The peer's STOP_SENDING, when it came before anybody could be told. */
+void ph_h3_replay_stop(struct ph_quic_stream *quic, struct ph_h3_claim *claim);
 /* Charges a request that the peer cancelled or that had to be reset for its fault. */
 void ph_h3_conn_cancelled(struct ph_h3_conn *conn);
 void ph_h3_conn_finish_if_drained(struct ph_h3_conn *conn);

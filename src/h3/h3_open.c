@@ -27,6 +27,7 @@ static void open_claim(struct ph_h3_conn *conn, struct ph_quic_stream *quic, uin
         return;
     }
     ph_h3_claim_stream(conn, quic, claim);
+    ph_h3_replay_stop(quic, claim);
     if ((n > 0 || fin) && !conn->failed)
         claim->ops->on_data(claim, p, n, fin);
 }
@@ -130,7 +131,7 @@ static void opening_reset(struct ph_h3_claim *claim, uint64_t code, uint64_t fin
 
 static void opening_stop(struct ph_h3_claim *claim, uint64_t code)
 {
-    (void)claim; /* our side of it was never used; what the peer sends may still be read */
+    (void)claim; /* replayed once it is known what the stream is */
     (void)code;
 }
 

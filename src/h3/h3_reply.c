@@ -124,15 +124,18 @@ size_t ph_h3_reply_section(struct ph_h3_request *req, const struct ph_field *fie
 {
     struct ph_buf *buf = ph_qpack_encode(req->stream.conn->qpack, req->id, fields, n);
     size_t len = ph_buf_len(buf);
-    add_run(req, len, 0);
-    ph_quic_stream_write(req->stream.quic, ph_slice_of(buf));
+    if (ph_quic_stream_write(req->stream.quic, ph_slice_of(buf)) == 0)
+        add_run(req, len, 0);
+    else
+        req->out_lost = true;
     return len;
 }
 
 void ph_h3_reply_fin(struct ph_h3_request *req)
 {
     req->out_done = true;
-    ph_quic_stream_fin(req->stream.quic);
+    if (ph_quic_stream_fin(req->stream.quic) != 0)
+        req->out_lost = true;
     /* The whole response is on its way: the rest of the request is not needed (RFC 9114 4.1). */
     if (req->stream.conn->is_server && req->owner != PH_H3_OWNER_EXT)
         ph_h3_request_stop_in(req, PH_H3_NO_ERROR);
@@ -192,24 +195,34 @@ static void exchange_respond(struct ph_exchange *ex, int status, const struct ph
     ph_h3_reply_head(request_of(ex), status, fields, n, fin);
 }
 
+/* Takes the reference. The peer may have stopped the stream and on_stop be still on its way: the
+ * bytes are gone then, and nobody waits for their acknowledgement. */
+static void write_data(struct ph_h3_request *req, struct ph_slice slice)
+{
+    const struct ph_h3 *h3 = req->stream.conn->h3;
+    uint8_t head[16];
+    size_t len = (size_t)(ph_h3_frame_put(head, PH_H3_DATA, slice.n) - head);
+    if (ph_quic_stream_write_copy(req->stream.quic, head, len) != 0) {
+        ph_buf_unref(slice.buf);
+        req->out_lost = true;
+        h3->sink.on_acked(h3->sink.self, &req->ex, slice.n);
+        return;
+    }
+    add_run(req, len, slice.n);
+    if (!ph_link_is_on(&req->stall))
+        stall_arm(req);
+    ph_quic_stream_write(req->stream.quic, slice);
+}
+
 static void exchange_write(struct ph_exchange *ex, struct ph_slice slice, bool fin)
 {
     struct ph_h3_request *req = request_of(ex);
-    uint8_t head[16];
-    if (!can_send(req)) {
+    if (slice.n == 0 || !can_send(req))
         ph_buf_unref(slice.buf);
+    else
+        write_data(req, slice);
+    if (!can_send(req))
         return;
-    }
-    if (slice.n > 0) {
-        size_t len = (size_t)(ph_h3_frame_put(head, PH_H3_DATA, slice.n) - head);
-        add_run(req, len, slice.n);
-        if (!ph_link_is_on(&req->stall))
-            stall_arm(req);
-        ph_quic_stream_write_copy(req->stream.quic, head, len);
-        ph_quic_stream_write(req->stream.quic, slice);
-    } else {
-        ph_buf_unref(slice.buf);
-    }
     if (fin)
         ph_h3_reply_fin(req);
 }

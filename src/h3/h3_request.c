@@ -611,7 +611,8 @@ static void request_closed(struct ph_h3_claim *claim)
         ph_quic_conn_consume(conn->quic, req->unconsumed);
         req->unconsumed = 0;
     }
-    ph_h3_request_end(req, PH_H3_NO_ERROR, true, false);
+    uint64_t code = req->out_lost ? PH_H3_REQUEST_CANCELLED : PH_H3_NO_ERROR;
+    ph_h3_request_end(req, code, !req->out_lost, false);
 }
 
 static void request_timeout(struct ph_h3_stream *stream)
@@ -676,5 +677,6 @@ void ph_h3_request_open(struct ph_h3_conn *conn, struct ph_quic_stream *quic, ui
         req->has_priority = true;
         ph_h3_request_prioritize(req, conn->early[i].priority);
     }
+    ph_h3_replay_stop(quic, &req->stream.claim);
     feed(req, data, n, fin);
 }

@@ -103,7 +103,8 @@ struct ph_quic_sink {
      * quic. */
     void (*on_reset)(void *self, struct ph_quic_stream *stream, uint64_t code, uint64_t final_size);
     /* The peer sent STOP_SENDING; our side was reset with that code by the transport. With ngtcp2
-     * < 1.24 this is noticed at the next write, the next flush or on close. */
+     * < 1.24 this is noticed at the next write, the next flush or on close. It may come before the
+     * stream's first bytes: ph_quic_stream_peer_stop_code(). */
     void (*on_stop)(void *self, struct ph_quic_stream *stream, uint64_t code);
     /* n bytes of the send queue were acknowledged and released. What a reset, a stop or the end of
      * the stream drops is not reported here. */
@@ -205,6 +206,8 @@ void ph_quic_stream_reset(struct ph_quic_stream *stream,
                           uint64_t code); /* drops unsent bytes; no-op when over */
 void ph_quic_stream_stop(struct ph_quic_stream *stream,
                          uint64_t code); /* STOP_SENDING; no on_data after it */
+/* true when on_stop was called for the stream: for who learns later whose stream it is. */
+bool ph_quic_stream_peer_stop_code(const struct ph_quic_stream *stream, uint64_t *code);
 /* The owner has used n bytes that on_data delivered: extends stream and connection windows. Bytes
  * that quic gave back itself (peer's reset, our stop) are not counted again. */
 void ph_quic_stream_consume(struct ph_quic_stream *stream, size_t n);

@@ -195,6 +195,7 @@ struct ph_quic_stream {
     bool stop_pending;
     bool peer_stopped;      /* STOP_SENDING came */
     bool peer_stop_pending; /* on_stop not yet delivered */
+    bool peer_stop_told;    /* on_stop delivered */
     bool peer_reset;        /* RESET_STREAM came */
     bool rx_fin;            /* FIN was delivered */
     bool fin_seen;          /* FIN has arrived, perhaps with a gap before it */

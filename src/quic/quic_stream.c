@@ -330,6 +330,24 @@ void ph_quic_stream_fin_seen(struct ph_quic_stream *stream)
         ph_quic_stream_record(stream);
 }
 
+static void tell_stop(struct ph_quic_stream *stream)
+{
+    struct ph_quic_conn *conn = stream->conn;
+    if (!stream->peer_stop_pending)
+        return;
+    stream->peer_stop_pending = false;
+    if (!ph_quic_conn_wants_events(conn))
+        return;
+    stream->peer_stop_told = true;
+    conn->ep->sink.on_stop(conn->ep->sink.self, stream, stream->peer_stop_code);
+}
+
+bool ph_quic_stream_peer_stop_code(const struct ph_quic_stream *stream, uint64_t *code)
+{
+    *code = stream->peer_stop_code;
+    return stream->peer_stop_told;
+}
+
 static void apply_op(struct ph_quic_stream *stream)
 {
     struct ph_quic_conn *conn = stream->conn;
@@ -339,11 +357,7 @@ static void apply_op(struct ph_quic_stream *stream)
         stream->stop_pending = false;
         ngtcp2_conn_shutdown_stream_read(conn->qc, 0, stream->id, stream->stop_code);
     }
-    if (stream->peer_stop_pending) {
-        stream->peer_stop_pending = false;
-        if (ph_quic_conn_wants_events(conn))
-            conn->ep->sink.on_stop(conn->ep->sink.self, stream, stream->peer_stop_code);
-    }
+    tell_stop(stream);
     if (is_zombie(stream))
         settle_zombie(stream);
 }
@@ -392,11 +406,7 @@ void ph_quic_stream_close(struct ph_quic_stream *stream)
     struct ph_quic_conn *conn = stream->conn;
     if (stream->closed)
         return;
-    if (stream->peer_stop_pending) { /* before the end, in order */
-        stream->peer_stop_pending = false;
-        if (ph_quic_conn_wants_events(conn))
-            conn->ep->sink.on_stop(conn->ep->sink.self, stream, stream->peer_stop_code);
-    }
+    tell_stop(stream); /* before the end, in order */
     stream->closed = true;
     conn->orphaned += stream->unconsumed; /* from here on ph_quic_conn_consume() is the way */
     if (ph_quic_conn_wants_events(conn))

@@ -135,9 +135,11 @@ struct ph_wt_stream {
     bool fin_queued;        /* WT_WAITING: fin follows the early bytes */
     bool recv_over;         /* fin, reset or our stop */
     bool stop_wanted;       /* WT_WAITING: code below */
+    bool early_stop;        /* WT_HEADER: the peer stopped it; its code is peer_stop_code */
     uint8_t header_unacked; /* bytes of our header not yet acknowledged */
     uint8_t urgency;
     uint32_t reset_code, stop_code;
+    uint64_t peer_stop_code;
     struct ph_varint_reader header;
     size_t unacked;         /* payload bytes taken and not yet reported by on_acked */
     size_t unread;          /* payload bytes delivered or held and not consumed */

@@ -233,6 +233,27 @@ struct ph_h3_claim *ph_wt_on_stream(void *self, struct ph_h3_conn *h3, struct ph
     return &stream->claim;
 }
 
+static void take_stop(struct ph_wt_stream *stream, uint64_t code)
+{
+    switch (stream->phase) {
+    case WT_HEADER: /* until it is known whose stream it is */
+        stream->early_stop = true;
+        stream->peer_stop_code = code;
+        break;
+    case WT_PENDING:
+        stream->held->stop = true;
+        stream->held->stop_code = code;
+        break;
+    case WT_ACTIVE:
+        ph_wt_stream_deliver_stop(stream, code);
+        break;
+    case WT_STRAY:
+    case WT_WAITING:
+    case WT_DEAD:
+        break;
+    }
+}
+
 /* The header is complete. */
 static void associate(struct ph_wt_stream *stream, uint64_t session_id)
 {
@@ -256,6 +277,8 @@ static void associate(struct ph_wt_stream *stream, uint64_t session_id)
         ph_wt_stream_show(stream, session);
     else
         ph_wt_pending_add(stream, session != NULL);
+    if (stream->early_stop)
+        take_stop(stream, stream->peer_stop_code);
 }
 
 /* Takes header bytes from [*data, *data + *n). false: nothing is left to deliver. */
@@ -340,13 +363,7 @@ static void on_reset(struct ph_h3_claim *claim, uint64_t code, uint64_t final_si
 
 static void on_stop(struct ph_h3_claim *claim, uint64_t code)
 {
-    struct ph_wt_stream *stream = of_claim(claim);
-    if (stream->phase == WT_PENDING) {
-        stream->held->stop = true;
-        stream->held->stop_code = code;
-    } else {
-        ph_wt_stream_deliver_stop(stream, code);
-    }
+    take_stop(of_claim(claim), code);
 }
 
 static void on_acked(struct ph_h3_claim *claim, size_t n)

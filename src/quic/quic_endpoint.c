@@ -188,6 +188,10 @@ static void send_retry(struct ph_quic_endpoint *ep, const struct ph_path *path,
     }
     ph_quic_sockaddr(&remote, &path->remote);
     ph_quic_cid_new(ep, &scid);
+    if (ngtcp2_cid_eq(&scid, &hd->dcid)) { /* forbidden (RFC 9000 17.2.5.1); the library asserts */
+        ph_count(ep->stats, packets_dropped);
+        return;
+    }
     ngtcp2_ssize len = ngtcp2_crypto_generate_retry_token2(
         token, ep->token_key, sizeof(ep->token_key), hd->version, &remote.u.sa, remote.len, &scid,
         &hd->dcid, ep->now);

@@ -262,6 +262,8 @@ void fields_clear(Fields *fields);
 /* Appends the fields of `from` to `to` (trailers that come in several messages). */
 int fields_join(Fields *to, const Fields *from);
 
+/* Puts a new reference into a dict and drops it; NULL is passed on as failure. */
+int dict_put(PyObject *dict, PyObject *key, PyObject *value);
 PyObject *message_http_request(State *st, PyObject *body, bool more);
 PyObject *message_of_type(State *st, PyObject *type); /* {"type": type} */
 PyObject *message_stream_receive(State *st, uint64_t id, PyObject *data, bool end);

@@ -616,8 +616,7 @@ int message_traverse(const Message *message, visitproc visit, void *arg)
 
 /* --- Making --- */
 
-/* Puts a new reference; NULL is passed on as failure. */
-static int put(PyObject *dict, PyObject *key, PyObject *value)
+int dict_put(PyObject *dict, PyObject *key, PyObject *value)
 {
     if (value == NULL)
         return -1;
@@ -699,7 +698,7 @@ PyObject *message_stream_code(State *st, PyObject *type, uint64_t id, bool has_c
     if (dict == NULL)
         return NULL;
     PyObject *value = has_code ? PyLong_FromUnsignedLongLong(code) : Py_NewRef(Py_None);
-    return put(dict, st->str.code, value) < 0 ? fail(dict) : dict;
+    return dict_put(dict, st->str.code, value) < 0 ? fail(dict) : dict;
 }
 
 PyObject *message_datagram(State *st, PyObject *data)
@@ -723,7 +722,7 @@ PyObject *message_wt_disconnect(State *st, uint32_t code, PyObject *reason, bool
     PyObject *dict = message_of_type(st, st->str.wt_disconnect);
     if (dict == NULL)
         return NULL;
-    if (put(dict, st->str.code, PyLong_FromUnsignedLong(code)) < 0 ||
+    if (dict_put(dict, st->str.code, PyLong_FromUnsignedLong(code)) < 0 ||
         PyDict_SetItem(dict, st->str.reason, reason) < 0 ||
         PyDict_SetItem(dict, st->str.clean, clean ? Py_True : Py_False) < 0)
         return fail(dict);

@@ -236,16 +236,6 @@ static PyObject *decode_path(const char *p, size_t n)
     return text;
 }
 
-/* Puts a new reference. */
-static int put(PyObject *dict, PyObject *key, PyObject *value)
-{
-    if (value == NULL)
-        return -1;
-    int rc = PyDict_SetItem(dict, key, value);
-    Py_DECREF(value);
-    return rc;
-}
-
 static int put_target(State *st, const Server *server, const char *target, PyObject *scope)
 {
     const char *path, *query;
@@ -264,14 +254,14 @@ static int put_target(State *st, const Server *server, const char *target, PyObj
             Py_CLEAR(prefix);
         raw = prefix;
     }
-    int rc = put(scope, st->str.path, text);
+    int rc = dict_put(scope, st->str.path, text);
     if (raw == NULL)
         return -1;
-    if (put(scope, st->str.raw_path, raw) < 0 || rc < 0)
+    if (dict_put(scope, st->str.raw_path, raw) < 0 || rc < 0)
         return -1;
     PyObject *bytes = query_len > 0 ? PyBytes_FromStringAndSize(query, (Py_ssize_t)query_len)
                                     : Py_NewRef(st->empty_bytes);
-    return put(scope, st->str.query_string, bytes);
+    return dict_put(scope, st->str.query_string, bytes);
 }
 
 static PyObject *http_version_borrowed(State *st, int version)
@@ -362,19 +352,30 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
     PyObject *scope = PyDict_Copy(template);
     if (scope == NULL)
         return NULL;
-    if (put(scope, st->str.asgi, make_asgi(st)) == 0 &&
+    if (dict_put(scope, st->str.asgi, make_asgi(st)) == 0 &&
         PyDict_SetItem(scope, st->str.http_version,
                        http_version_borrowed(st, request->http_version)) == 0 &&
-        put(scope, st->str.server, make_address(request->server_host, request->server_port)) == 0 &&
-        put(scope, st->str.client, make_address(request->client_host, request->client_port)) == 0 &&
-        put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&
-        put(scope, st->str.method, make_method(st, request->method)) == 0 &&
+        dict_put(scope, st->str.server, make_address(request->server_host, request->server_port)) ==
+            0 &&
+        dict_put(scope, st->str.client, make_address(request->client_host, request->client_port)) ==
+            0 &&
+        dict_put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&
+        dict_put(scope, st->str.method, make_method(st, request->method)) == 0 &&
         put_target(st, server, request->target, scope) == 0 &&
-        put(scope, st->str.headers, make_headers(st, request)) == 0 &&
-        (server->state == NULL || put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
+        dict_put(scope, st->str.headers, make_headers(st, request)) == 0 &&
+        (server->state == NULL || dict_put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
         return scope;
     Py_DECREF(scope);
     return NULL;
+}
+
+/* Ends a scope: takes both, either of which may be NULL; `filled`: nothing has failed so far. */
+static PyObject *complete(State *st, PyObject *scope, PyObject *extensions, bool filled)
+{
+    if (!filled || PyDict_SetItem(scope, st->str.extensions, extensions) < 0)
+        Py_CLEAR(scope);
+    Py_XDECREF(extensions);
+    return scope;
 }
 
 PyObject *scope_http(Server *server, const ph_request *request)
@@ -382,15 +383,9 @@ PyObject *scope_http(Server *server, const ph_request *request)
     State *st = server->st;
     PyObject *scope = make_common(server, request, server->http_template);
     PyObject *extensions = PyDict_New();
-    if (scope != NULL && extensions != NULL &&
-        put(extensions, st->str.http_response_trailers, PyDict_New()) == 0 &&
-        PyDict_SetItem(scope, st->str.extensions, extensions) == 0) {
-        Py_DECREF(extensions);
-        return scope;
-    }
-    Py_XDECREF(extensions);
-    Py_XDECREF(scope);
-    return NULL;
+    bool filled = scope != NULL && extensions != NULL &&
+                  dict_put(extensions, st->str.http_response_trailers, PyDict_New()) == 0;
+    return complete(st, scope, extensions, filled);
 }
 
 static PyObject *make_subprotocols(const ph_request *request)
@@ -413,14 +408,15 @@ static PyObject *make_capabilities(State *st, const ph_request *request)
     if (dict == NULL)
         return NULL;
     if (PyDict_SetItem(dict, st->str.version, st->str.v1_0) == 0 &&
-        put(dict, st->str.session_id, PyLong_FromUnsignedLongLong(request->session_id)) == 0 &&
-        put(dict, st->str.protocol,
-            PyUnicode_DecodeUTF8(request->protocol, (Py_ssize_t)strlen(request->protocol),
-                                 "replace")) == 0 &&
+        dict_put(dict, st->str.session_id, PyLong_FromUnsignedLongLong(request->session_id)) == 0 &&
+        dict_put(dict, st->str.protocol,
+                 PyUnicode_DecodeUTF8(request->protocol, (Py_ssize_t)strlen(request->protocol),
+                                      "replace")) == 0 &&
         PyDict_SetItem(dict, st->str.datagrams, request->datagrams ? Py_True : Py_False) == 0 &&
-        put(dict, st->str.max_datagram_size, PyLong_FromSize_t(request->max_datagram_size)) == 0 &&
+        dict_put(dict, st->str.max_datagram_size, PyLong_FromSize_t(request->max_datagram_size)) ==
+            0 &&
         PyDict_SetItem(dict, st->str.reliable_only, Py_False) == 0 &&
-        put(dict, st->str.features, PySequence_List(st->features)) == 0)
+        dict_put(dict, st->str.features, PySequence_List(st->features)) == 0)
         return dict;
     Py_DECREF(dict);
     return NULL;
@@ -431,15 +427,9 @@ PyObject *scope_webtransport(Server *server, const ph_request *request)
     State *st = server->st;
     PyObject *scope = make_common(server, request, server->wt_template);
     PyObject *extensions = PyDict_New();
-    if (scope != NULL && extensions != NULL &&
-        put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
-        put(extensions, st->str.webtransport, make_capabilities(st, request)) == 0 &&
-        put(extensions, st->str.wt_http_response, PyDict_New()) == 0 &&
-        PyDict_SetItem(scope, st->str.extensions, extensions) == 0) {
-        Py_DECREF(extensions);
-        return scope;
-    }
-    Py_XDECREF(extensions);
-    Py_XDECREF(scope);
-    return NULL;
+    bool filled = scope != NULL && extensions != NULL &&
+                  dict_put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
+                  dict_put(extensions, st->str.webtransport, make_capabilities(st, request)) == 0 &&
+                  dict_put(extensions, st->str.wt_http_response, PyDict_New()) == 0;
+    return complete(st, scope, extensions, filled);
 }

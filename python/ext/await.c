@@ -10,6 +10,10 @@
  * the loop. Whoever makes progress possible completes the Future of the first waiter; the waiter
  * stays first on its list until it runs and takes its step. A waiter that is cancelled between the
  * two leaves everything as it was, and the next one is woken instead.
+ *
+ * References: channel -> list -> Await -> Future -> Task -> Await -> channel. The server's list
+ * keeps the channel, and so whoever waits, until the channel is over; by then everybody was woken
+ * and leaves. Of a server that was dropped with its loop the garbage collector breaks the cycle.
  */
 #include "ext.h"
 
@@ -26,9 +30,10 @@ PyObject *await_new(Channel *channel, PyObject *message)
     await->future = await->iter = await->result = NULL;
     await->target = NULL;
     await->link = (Link){NULL, NULL};
+    await->woken_next = NULL;
     await->state = AWAIT_NEW;
     await->is_send = message != NULL;
-    await->signalled = false;
+    await->signalled = await->is_chained = false;
     st->live[LIVE_AWAIT]++;
     PyObject_GC_Track((PyObject *)await);
     return (PyObject *)await;
@@ -36,51 +41,113 @@ PyObject *await_new(Channel *channel, PyObject *message)
 
 static void drop_future(Await *await)
 {
+    await->signalled = false;
     Py_CLEAR(await->iter);
     Py_CLEAR(await->future);
-    await->signalled = false;
+}
+
+/* --- Lists of waiters --- */
+
+void await_join(Link *waiters, Await *await)
+{
+    if (link_is_on(&await->link))
+        return;
+    Py_INCREF((PyObject *)await);
+    list_append(waiters, &await->link);
+}
+
+void await_leave(Await *await)
+{
+    if (!link_is_on(&await->link))
+        return;
+    link_remove(&await->link);
+    Py_DECREF((PyObject *)await);
 }
 
 /* Completes the Future of a waiter. A Future that was cancelled meanwhile refuses, which is right:
  * its awaitable passes the turn on when it is told. */
-static void wake(Await *await)
+static void complete(Await *await)
 {
-    if (await->signalled || await->future == NULL)
+    if (!await->signalled || await->future == NULL)
         return;
-    await->signalled = true;
     PyObject *pending = exception_take();
-    PyObject *none = PyObject_CallMethodOneArg(await->future, await->st->str.set_result, Py_None);
+    PyObject *future = Py_NewRef(await->future);
+    PyObject *none = PyObject_CallMethodOneArg(future, await->st->str.set_result, Py_None);
     if (none == NULL)
         PyErr_Clear();
     Py_XDECREF(none);
+    Py_DECREF(future);
     exception_give(pending);
 }
 
 void await_wake_first(Link *waiters)
 {
-    if (!list_is_empty(waiters))
-        wake(CONTAINER(waiters->next, Await, link));
+    if (list_is_empty(waiters))
+        return;
+    Await *await = CONTAINER(waiters->next, Await, link);
+    if (await->signalled)
+        return;
+    await->signalled = true;
+    Py_INCREF((PyObject *)await);
+    complete(await);
+    Py_DECREF((PyObject *)await);
 }
 
+/* Completing a Future can run anything, so the list is gone through before the first is completed.
+ * Who is on the chain of an outer call is left to it: it completes the Future of that moment. */
 void await_wake_all(Link *waiters)
 {
-    for (Link *link = waiters->next; link != waiters; link = link->next)
-        wake(CONTAINER(link, Await, link));
+    Await *first = NULL, **end = &first;
+    for (const Link *link = waiters->next; link != waiters; link = link->next) {
+        Await *await = CONTAINER(link, Await, link);
+        if (await->signalled)
+            continue;
+        await->signalled = true;
+        if (await->is_chained)
+            continue;
+        await->is_chained = true;
+        *end = (Await *)Py_NewRef((PyObject *)await);
+        end = &await->woken_next;
+    }
+    while (first != NULL) {
+        Await *await = first;
+        first = await->woken_next;
+        await->woken_next = NULL;
+        await->is_chained = false;
+        complete(await);
+        Py_DECREF((PyObject *)await);
+    }
 }
+
+int await_visit_all(const Link *waiters, visitproc visit, void *arg)
+{
+    for (const Link *link = waiters->next; link != waiters; link = link->next)
+        Py_VISIT((PyObject *)CONTAINER(link, Await, link));
+    return 0;
+}
+
+void await_forget_all(Link *waiters)
+{
+    while (!list_is_empty(waiters)) {
+        Await *await = CONTAINER(waiters->next, Await, link);
+        await->target = NULL;
+        await_leave(await);
+    }
+}
+
+/* --- Steps --- */
 
 /* Takes a waiter off its list for good without having taken its step. */
 static void abandon(Await *await)
 {
     bool waited = link_is_on(&await->link);
-    link_remove(&await->link);
     await->state = AWAIT_DONE;
-    drop_future(await);
-    if (!waited || await->channel == NULL)
-        return;
-    if (await->is_send)
+    await_leave(await);
+    if (waited && await->is_send)
         await->channel->ops->abandoned(await->channel, await);
-    else
+    else if (waited)
         channel_wake(await->channel);
+    drop_future(await);
 }
 
 int await_keep(Await *await, Message *message)
@@ -89,7 +156,7 @@ int await_keep(Await *await, Message *message)
         return STEP_WAIT;
     await->cmd = PyMem_Malloc(sizeof(Message));
     if (await->cmd == NULL) {
-        link_remove(&await->link);
+        await_leave(await);
         message_clear(message);
         PyErr_NoMemory();
         return STEP_FAIL;
@@ -109,16 +176,29 @@ static void drop_message(Await *await)
     }
 }
 
-/* Makes the Future of a waiter and yields it. */
+/* Makes the Future of a waiter and yields it. Nobody sees the Future before that: it would not be
+ * yielded if it were done. */
 static PySendResult begin_wait(Await *await, PyObject **result)
 {
-    drop_future(await);
-    await->state = AWAIT_WAITING;
-    await->future = PyObject_CallNoArgs(await->channel->server->create_future);
-    if (await->future != NULL)
-        await->iter = PyObject_GetIter(await->future);
-    if (await->iter != NULL)
-        return PyIter_Send(await->iter, Py_None, result);
+    PySendResult sent = PYGEN_ERROR;
+    PyObject *iter = NULL, *future = PyObject_CallNoArgs(await->channel->server->create_future);
+    if (future != NULL)
+        iter = PyObject_GetIter(future);
+    if (iter != NULL)
+        sent = PyIter_Send(iter, Py_None, result);
+    if (sent == PYGEN_NEXT) {
+        await->state = AWAIT_WAITING;
+        await->future = future;
+        await->iter = iter;
+        complete(await); /* it may have been woken meanwhile */
+        return sent;
+    }
+    if (sent == PYGEN_RETURN) {
+        Py_CLEAR(*result);
+        PyErr_SetString(PyExc_RuntimeError, "the loop's new Future is done");
+    }
+    Py_XDECREF(iter);
+    Py_XDECREF(future);
     PyObject *exc = exception_take();
     abandon(await);
     exception_give(exc);
@@ -129,28 +209,50 @@ static PySendResult take_step(Await *await, PyObject **result)
 {
     Channel *channel = await->channel;
     PyObject *value = NULL;
-    await->state = AWAIT_DONE; /* against being stepped again from within */
+    await->state = AWAIT_RUNNING;
+    drop_future(await);
     server_enter(channel->server);
     int step = await->is_send ? channel->ops->send(channel, await, &value)
                               : channel_receive(channel, await, &value);
     server_leave(channel->server);
     switch ((enum step)step) {
     case STEP_DONE:
+        await->state = AWAIT_DONE;
         drop_message(await);
         *result = value;
         return PYGEN_RETURN;
     case STEP_WAIT:
         return begin_wait(await, result);
     case STEP_YIELD:
-        await->state = AWAIT_YIELDED;
         drop_message(await);
         await->result = value;
+        await->state = AWAIT_YIELDED;
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     case STEP_FAIL:
         break;
     }
+    await->state = AWAIT_DONE;
     drop_message(await);
+    return PYGEN_ERROR;
+}
+
+/* The Future was completed, or is asked without having been. */
+static PySendResult go_on(Await *await, PyObject **result)
+{
+    await->state = AWAIT_RUNNING;
+    PySendResult sent = PyIter_Send(await->iter, Py_None, result);
+    if (sent == PYGEN_NEXT) {
+        await->state = AWAIT_WAITING;
+        return sent;
+    }
+    if (sent == PYGEN_RETURN) {
+        Py_CLEAR(*result);
+        return take_step(await, result);
+    }
+    PyObject *exc = exception_take();
+    abandon(await);
+    exception_give(exc);
     return PYGEN_ERROR;
 }
 
@@ -163,28 +265,14 @@ static PySendResult await_send_slot(PyObject *self, PyObject *Py_UNUSED(arg), Py
         if (server_check_thread(await->channel->server) < 0)
             return PYGEN_ERROR;
         return take_step(await, result);
-    case AWAIT_WAITING: {
-        PyObject *value = NULL;
-        PySendResult sent = PyIter_Send(await->iter, Py_None, &value);
-        if (sent == PYGEN_NEXT) {
-            *result = value;
-            return PYGEN_NEXT;
-        }
-        if (sent == PYGEN_RETURN) {
-            Py_XDECREF(value);
-            drop_future(await);
-            return take_step(await, result);
-        }
-        PyObject *exc = exception_take();
-        abandon(await);
-        exception_give(exc);
-        return PYGEN_ERROR;
-    }
+    case AWAIT_WAITING:
+        return go_on(await, result);
     case AWAIT_YIELDED:
         await->state = AWAIT_DONE;
         *result = await->result;
         await->result = NULL;
         return PYGEN_RETURN;
+    case AWAIT_RUNNING:
     case AWAIT_DONE:
         break;
     }
@@ -226,6 +314,13 @@ static PyObject *await_send(PyObject *self, PyObject *arg)
     return result;
 }
 
+static bool is_running(const Await *await)
+{
+    if (await->state == AWAIT_RUNNING)
+        PyErr_SetString(PyExc_RuntimeError, "this receive() or send() is running");
+    return await->state == AWAIT_RUNNING;
+}
+
 /* throw(exc), throw(type, value=None, traceback=None): leaves the list, then raises. */
 static PyObject *await_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -235,6 +330,8 @@ static PyObject *await_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
     }
     PyObject *type = args[0], *value = nargs > 1 ? args[1] : Py_None;
     Await *await = (Await *)self;
+    if (is_running(await))
+        return NULL;
     abandon(await);
     drop_message(await);
     Py_CLEAR(await->result);
@@ -249,9 +346,12 @@ static PyObject *await_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
 
 static PyObject *await_close(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    abandon((Await *)self);
-    drop_message((Await *)self);
-    Py_CLEAR(((Await *)self)->result);
+    Await *await = (Await *)self;
+    if (is_running(await))
+        return NULL;
+    abandon(await);
+    drop_message(await);
+    Py_CLEAR(await->result);
     Py_RETURN_NONE;
 }
 
@@ -267,11 +367,15 @@ static int await_traverse(PyObject *self, visitproc visit, void *arg)
     return await->cmd != NULL ? message_traverse(await->cmd, visit, arg) : 0;
 }
 
+/* Nobody is woken: when one waiter of a channel is garbage, the channel and its others are too. */
 static int await_clear(PyObject *self)
 {
     Await *await = (Await *)self;
     PyObject *pending = exception_take();
-    abandon(await);
+    await->state = AWAIT_DONE;
+    await->target = NULL;
+    await_leave(await);
+    drop_future(await);
     drop_message(await);
     Py_CLEAR(await->result);
     Py_CLEAR(await->channel);

@@ -116,12 +116,13 @@ static void release_bytes(void *ctx)
     Py_DECREF((PyObject *)ctx);
 }
 
-/* bytes cannot change and are wrapped; everything else may change after send() and is copied. */
+/* bytes cannot change and are wrapped; everything else may change after send() and is copied. So is
+ * an object of a subclass: its end could run code of the application inside ph_server_next(). */
 int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len)
 {
     *out = NULL;
     *len = 0;
-    if (PyBytes_Check(obj)) {
+    if (PyBytes_CheckExact(obj)) {
         Py_ssize_t n = PyBytes_GET_SIZE(obj);
         if (n == 0)
             return 0;
@@ -180,12 +181,13 @@ int channel_traverse(Channel *channel, visitproc visit, void *arg)
     Py_VISIT(channel->server);
     Py_VISIT(channel->scope);
     Py_VISIT(channel->task);
-    return 0;
+    return await_visit_all(&channel->receivers, visit, arg);
 }
 
 /* For tp_clear: the server stays until the end, because everything else is found through it. */
 void channel_clear_refs(Channel *channel)
 {
+    await_forget_all(&channel->receivers);
     Py_CLEAR(channel->scope);
     Py_CLEAR(channel->task);
 }
@@ -276,16 +278,15 @@ int channel_receive(Channel *channel, Await *await, PyObject **result)
 {
     channel->receive_called = true;
     if (!link_is_on(&await->link) && !list_is_empty(&channel->receivers)) {
-        list_append(&channel->receivers, &await->link);
+        await_join(&channel->receivers, await);
         return STEP_WAIT;
     }
     PyObject *message = channel->ops->next(channel);
     if (message == NULL && !PyErr_Occurred()) {
-        if (!link_is_on(&await->link))
-            list_append(&channel->receivers, &await->link);
+        await_join(&channel->receivers, await);
         return STEP_WAIT;
     }
-    link_remove(&await->link);
+    await_leave(await);
     channel_wake(channel);
     *result = message;
     if (message == NULL)

@@ -138,7 +138,6 @@ typedef struct State {
     PyObject *header_names[HEADER_SLOTS]; /* bytes objects, open addressing; scope.c */
     PyObject *features;                   /* tuple of str: what webtransport scopes advertise */
     int64_t live[LIVE_KINDS];             /* objects in use, for leak assertions */
-    bool unsupported_said; /* the hint about unsupported scopes was given, by any server */
     struct {
 #define NAME_MEMBER(id, text) PyObject *id;
         NAMES(NAME_MEMBER)
@@ -209,6 +208,7 @@ void inbox_fini(Inbox *inbox);
 
 /* --- Messages (messages.c) --- */
 
+/* From MESSAGE_WT_OPEN on: for sessions that were accepted. */
 enum message_kind {
     MESSAGE_HTTP_START,
     MESSAGE_HTTP_BODY,
@@ -294,7 +294,8 @@ typedef struct Server {
     bool flush_waiting; /* call_soon(flush) is under way */
     bool close_wanted;  /* close() was called inside the pump */
     bool in_pump;
-    ph_stats last_stats; /* of the moment of closing */
+    bool unsupported_said; /* the hint about unsupported scopes was given */
+    ph_stats last_stats;   /* of the moment of closing */
 } Server;
 
 int server_type_new(PyObject *module, State *st);
@@ -345,7 +346,7 @@ struct Channel {
     PyObject *scope; /* own; NULL once the application has ended */
     PyObject *task;  /* own; the application's asyncio.Task while it runs */
     Link link;       /* Server.channels */
-    Link receivers;  /* Await.link, first come first served */
+    Link receivers;  /* Await.link, own; first come first served */
     uint64_t started_ns;
     uint64_t bytes_out; /* response body */
     int status;         /* of the final response, 0: none yet */
@@ -373,7 +374,7 @@ void channel_access(Channel *channel); /* on_access, once */
 int channel_receive(Channel *channel, Await *await, PyObject **result);
 /* Whether an exception only says that the client went away. 2: itself; 1: raised because of it. */
 int channel_is_disconnect(const Channel *channel, PyObject *exc);
-/* Wraps bytes, copies other bytes-like objects. 0: *out (own) may be NULL for no bytes. */
+/* Wraps bytes, copies everything else. 0: *out (own) may be NULL for no bytes. */
 int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len);
 uint64_t clock_ns(void);
 /* Sets ClientDisconnected; always -1. */
@@ -393,11 +394,20 @@ enum step {
     STEP_YIELD,     /* *result is set; give the loop a turn first */
 };
 
-enum await_state { AWAIT_NEW, AWAIT_WAITING, AWAIT_YIELDED, AWAIT_DONE };
+enum await_state {
+    AWAIT_NEW,
+    AWAIT_RUNNING, /* inside a step; nobody else may touch it */
+    AWAIT_WAITING,
+    AWAIT_YIELDED,
+    AWAIT_DONE,
+};
 
 /* What receive() and send() return. Nothing happens before it is awaited; then it ends at once, or
  * waits for a Future of the loop. The Future is only a wake-up: the step is taken when the waiter
- * runs again, so that a cancelled wait loses nothing. */
+ * runs again, so that a cancelled wait loses nothing.
+ *
+ * A list of waiters owns its members. Otherwise nothing would: an event loop holds no reference to
+ * a Task that waits, and the garbage collector would take it together with its Await. */
 struct Await {
     PyObject_HEAD State *st;
     Channel *channel;  /* own */
@@ -405,18 +415,29 @@ struct Await {
     Message *cmd;      /* own; send(): the message while it waits */
     PyObject *future, *iter, *result;
     void *target; /* send(): the Stream that is waited for, borrowed: streams with waiters stay */
-    Link link;    /* list of waiters */
+    Link link;    /* list of waiters, which holds a reference */
+    Await *woken_next; /* own; chain of await_wake_all(), while `is_chained` */
     enum await_state state;
     bool is_send;
-    bool signalled; /* the Future was completed */
+    bool signalled; /* the Future was completed, or is to be as soon as there is one */
+    bool is_chained;
 };
 
 int await_type_new(PyObject *module, State *st);
 PyObject *await_new(Channel *channel, PyObject *message);
 /* Keeps `message` with a send() that has to wait: STEP_WAIT, or STEP_FAIL without memory. */
 int await_keep(Await *await, Message *message);
+/* Puts it at the end of a list, unless it is on one already. */
+void await_join(Link *waiters, Await *await);
+/* Takes it off its list, if any. The caller has a reference of its own. */
+void await_leave(Await *await);
+/* These run code of the loop, and with it finalizers: any waiter may have left, any other may have
+ * come when they return. What holds the list stays if the caller holds it. */
 void await_wake_first(Link *waiters);
 void await_wake_all(Link *waiters);
+/* For tp_traverse and tp_clear of what holds a list. */
+int await_visit_all(const Link *waiters, visitproc visit, void *arg);
+void await_forget_all(Link *waiters);
 
 /* --- Application task (task.c) --- */
 

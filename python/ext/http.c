@@ -22,7 +22,7 @@ enum response_state {
 typedef struct Exchange {
     Channel base;
     Inbox in;
-    Link senders; /* Await.link: send() calls that wait for room */
+    Link senders; /* Await.link, own: send() calls that wait for room */
     Fields head;  /* while RESPONSE_STARTED */
     Fields trailers;
     enum response_state response;
@@ -253,16 +253,15 @@ static int body(Exchange *ex, Await *await, Message *message)
     if (rc == STEP_DONE && (ex->gone || ex->base.chan == NULL))
         rc = fail_disconnected(ex->base.st, "the client is gone");
     if (rc == STEP_DONE && !waited && !list_is_empty(&ex->senders)) {
-        list_append(&ex->senders, &await->link);
+        await_join(&ex->senders, await);
         return STEP_WAIT;
     }
     if (rc == STEP_DONE && ex->response == RESPONSE_SENDING &&
         ph_chan_wait_writable(ex->base.chan) == 0) {
-        if (!waited)
-            list_append(&ex->senders, &await->link);
+        await_join(&ex->senders, await);
         return STEP_WAIT;
     }
-    link_remove(&await->link);
+    await_leave(await);
     if (rc == STEP_DONE)
         rc = check_length(ex, message) < 0 ? STEP_FAIL : write_body(ex, message);
     server_touch(ex->base.server);
@@ -300,9 +299,21 @@ static int http_step(Exchange *ex, Await *await, Message *message)
         return body(ex, await, message);
     case MESSAGE_HTTP_TRAILERS:
         return trailers(ex, message);
-    default: /* the types of this scope are the three above */
-        Py_UNREACHABLE();
+    case MESSAGE_WT_ACCEPT: /* http_types has the three above */
+    case MESSAGE_WT_CLOSE:
+    case MESSAGE_WT_RESPONSE_START:
+    case MESSAGE_WT_RESPONSE_BODY:
+    case MESSAGE_WT_OPEN:
+    case MESSAGE_WT_SEND:
+    case MESSAGE_WT_RESET:
+    case MESSAGE_WT_STOP:
+    case MESSAGE_WT_PAUSE:
+    case MESSAGE_WT_RESUME:
+    case MESSAGE_WT_DATAGRAM:
+    case MESSAGE_WT_DRAIN:
+        break;
     }
+    Py_UNREACHABLE();
 }
 
 static int http_send(Channel *channel, Await *await, PyObject **result)
@@ -498,11 +509,13 @@ Channel *http_new(Server *server, ph_event *event)
 
 static int exchange_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    return channel_traverse((Channel *)self, visit, arg);
+    int rc = await_visit_all(&as_exchange((Channel *)self)->senders, visit, arg);
+    return rc != 0 ? rc : channel_traverse((Channel *)self, visit, arg);
 }
 
 static int exchange_clear(PyObject *self)
 {
+    await_forget_all(&as_exchange((Channel *)self)->senders);
     channel_clear_refs((Channel *)self);
     return 0;
 }

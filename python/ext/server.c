@@ -265,17 +265,28 @@ static void drop_events(ph_server *core)
     }
 }
 
-/* Cuts every channel object off the core; what waits for them is woken and finds out. */
+/* Cuts every channel object off the core; what waits for them is woken and finds out. Waking can
+ * run anything, so those to be done are on a list of their own: any of them may leave it. */
 static void detach_all(Server *server)
 {
-    Link *next;
-    for (Link *link = server->channels.next; link != &server->channels; link = next) {
-        next = link->next;
+    Link todo;
+    list_init(&todo);
+    while (!list_is_empty(&server->channels)) {
+        Link *link = server->channels.next;
+        link_remove(link);
+        list_append(&todo, link);
+    }
+    while (!list_is_empty(&todo)) {
+        Link *link = todo.next;
+        link_remove(link);
+        list_append(&server->channels, link);
         Channel *channel = CONTAINER(link, Channel, link);
+        Py_INCREF((PyObject *)channel);
         channel->closed = true;
         channel_release(channel);
         channel->ops->detach(channel);
         channel_settle(channel);
+        Py_DECREF((PyObject *)channel);
     }
 }
 

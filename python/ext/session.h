@@ -26,7 +26,7 @@ enum session_phase {
 typedef struct Session Session;
 
 /* Not a Python object. Lives in its session's lists until it is over for the core and everything
- * about it was handed out. pump.c relies on the first member. */
+ * about it was handed out, and is freed by session_leave(). pump.c relies on the first member. */
 typedef struct Stream {
     Session *session; /* borrowed */
     ph_chan *chan;    /* NULL: released */
@@ -34,7 +34,8 @@ typedef struct Stream {
     Inbox in;
     Link all;          /* Session.streams */
     Link ready;        /* Session.ready, while there is something to hand out */
-    Link senders;      /* Await.link: send() calls that wait, or the one that opened it */
+    Link dead;         /* Session.dead, once nobody needs it */
+    Link senders;      /* Await.link, own: send() calls that wait, or the one that opened it */
     PyObject *tag;     /* own; of stream.open, until it is opened */
     size_t stop_after; /* bytes to be handed out before stop_sending */
     uint64_t stop_code;
@@ -66,9 +67,9 @@ typedef struct Control {
 struct Session {
     Channel base;
     enum session_phase phase;
-    Link streams, ready, controls;
-    Link senders;          /* Await.link: waiting for room in the session */
-    Link datagram_senders; /* Await.link: waiting for room in the datagram queue */
+    Link streams, ready, controls, dead;
+    Link senders;          /* Await.link, own: waiting for room in the session */
+    Link datagram_senders; /* Await.link, own: waiting for room in the datagram queue */
     Inbox datagrams;
     Stream **table; /* open addressing, by id */
     size_t table_cap, table_used;
@@ -80,6 +81,7 @@ struct Session {
     PyObject *reason; /* own; why it ended, or why we closed it */
     uint32_t code;
     unsigned datagram_sends; /* in a row without waiting */
+    unsigned depth;          /* calls of session_enter() */
     bool head_kept;
     bool has_datagrams;
     bool connect_handed;
@@ -92,6 +94,15 @@ static inline Session *as_session(Channel *channel)
 {
     return (Session *)(void *)channel;
 }
+
+/* Brackets whatever is asked of a session from outside. No stream is freed and none leaves the list
+ * of streams before the outermost leave, because what runs inside may wake somebody, and with that
+ * run finalizers that send, close or receive. The caller holds the session. */
+static inline void session_enter(Session *session)
+{
+    session->depth++;
+}
+void session_leave(Session *session);
 
 /* --- wt_stream.c --- */
 
@@ -111,13 +122,17 @@ int stream_on_event(Stream *stream, ph_event *event);
 /* The application will read no more of it. */
 void stream_stop(Stream *stream);
 void stream_set_paused(Stream *stream, bool paused);
-/* Frees it when nobody needs it any more. */
+/* Has it freed when nobody needs it any more. Inside session_enter(), as everything here that
+ * wakes. */
 void stream_settle(Stream *stream);
-/* Takes it out of everything and releases its channel; frees it unless send() calls wait for it. */
+/* Takes it out of everything and releases its channel; send() calls that wait for it are woken. */
 void stream_abandon(Stream *stream);
 void streams_abandon_all(Session *session);
 void streams_wake_all(Session *session);
 void streams_free(Session *session);
+/* For tp_traverse and tp_clear. */
+int streams_traverse(const Session *session, visitproc visit, void *arg);
+void streams_forget_waiters(Session *session);
 
 int control_push(Session *session, enum control_kind kind, Stream *stream, bool flag,
                  uint64_t code);

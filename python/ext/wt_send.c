@@ -29,8 +29,7 @@ static int is_gone(Session *session)
 /* Joins a list of waiters, at the end unless it is on it already. */
 static int wait_on(Link *waiters, Await *await)
 {
-    if (!link_is_on(&await->link))
-        list_append(waiters, &await->link);
+    await_join(waiters, await);
     return STEP_WAIT;
 }
 
@@ -243,7 +242,7 @@ static int stream_send(Session *session, Await *await, Message *message)
     if (stream != NULL) {
         int step = write_stream(stream, await, message);
         if (step != STEP_WAIT) {
-            link_remove(&await->link);
+            await_leave(await);
             await->target = NULL;
             await_wake_first(&stream->senders);
             stream_settle(stream);
@@ -297,13 +296,8 @@ static int stream_pause(Session *session, const Message *message, bool paused)
 
 /* --- Opening --- */
 
-static int begin_open(Session *session, Await *await, Message *message)
+static int open_now(Session *session, Await *await, Message *message)
 {
-    if (message->len > 0 &&
-        (is_queued(&session->senders, await) || ph_chan_wait_writable(session->base.chan) == 0))
-        return wait_on(&session->senders, await);
-    link_remove(&await->link);
-    await_wake_first(&session->senders);
     ph_chan *chan = ph_chan_open_stream(session->base.chan, message->bidirectional);
     if (chan == NULL)
         return is_gone(session);
@@ -322,6 +316,17 @@ static int begin_open(Session *session, Await *await, Message *message)
     return wait_on(&stream->senders, await);
 }
 
+static int begin_open(Session *session, Await *await, Message *message)
+{
+    if (message->len > 0 &&
+        (is_queued(&session->senders, await) || ph_chan_wait_writable(session->base.chan) == 0))
+        return wait_on(&session->senders, await);
+    await_leave(await);
+    int step = open_now(session, await, message);
+    await_wake_first(&session->senders);
+    return step;
+}
+
 static int stream_open(Session *session, Await *await, Message *message, PyObject **result)
 {
     Stream *stream = await->target;
@@ -329,7 +334,7 @@ static int stream_open(Session *session, Await *await, Message *message, PyObjec
         return begin_open(session, await, message);
     if (!stream->opened && !stream->closed)
         return STEP_WAIT;
-    link_remove(&await->link);
+    await_leave(await);
     await->target = NULL;
     int step = STEP_DONE;
     if (stream->opened)
@@ -354,7 +359,7 @@ static int datagram_send(Session *session, Await *await, Message *message)
     message->buf = NULL; /* taken */
     int rc = ph_chan_send_datagram(session->base.chan, buf, message->max_age_ms);
     if (message->wait) {
-        link_remove(&await->link);
+        await_leave(await);
         await_wake_first(&session->datagram_senders);
     }
     if (rc == PH_E_CLOSED)
@@ -378,6 +383,8 @@ static int check_open(const Session *session)
 
 static int session_step(Session *session, Await *await, Message *message, PyObject **result)
 {
+    if (message->kind >= MESSAGE_WT_OPEN && check_open(session) < 0)
+        return STEP_FAIL;
     switch (message->kind) {
     case MESSAGE_WT_ACCEPT:
         return accept_session(session, message);
@@ -387,12 +394,6 @@ static int session_step(Session *session, Await *await, Message *message, PyObje
         return response_start(session, message);
     case MESSAGE_WT_RESPONSE_BODY:
         return response_body(session, await, message);
-    default:
-        break;
-    }
-    if (check_open(session) < 0)
-        return STEP_FAIL;
-    switch (message->kind) {
     case MESSAGE_WT_OPEN:
         return stream_open(session, await, message, result);
     case MESSAGE_WT_SEND:
@@ -409,9 +410,12 @@ static int session_step(Session *session, Await *await, Message *message, PyObje
     case MESSAGE_WT_DRAIN:
         ph_chan_drain(session->base.chan);
         return STEP_DONE;
-    default:
-        Py_UNREACHABLE();
+    case MESSAGE_HTTP_START: /* wt_types has none of these */
+    case MESSAGE_HTTP_BODY:
+    case MESSAGE_HTTP_TRAILERS:
+        break;
     }
+    Py_UNREACHABLE();
 }
 
 /* Takes a send() off whatever it waited for. */
@@ -419,7 +423,7 @@ static void leave(Session *session, Await *await)
 {
     Stream *stream = await->target;
     bool waited = link_is_on(&await->link);
-    link_remove(&await->link);
+    await_leave(await);
     await->target = NULL;
     if (stream != NULL) {
         await_wake_first(&stream->senders);
@@ -440,16 +444,20 @@ int session_send(Channel *channel, Await *await, PyObject **result)
         if (message_read(st, st->wt_types, "webtransport", await->message, message) < 0)
             return STEP_FAIL;
     }
+    session_enter(session);
     int step = session_step(session, await, message, result);
     server_touch(channel->server);
     if (step == STEP_WAIT)
         step = await_keep(await, message);
+    PyObject *exc = exception_take();
+    if (step != STEP_WAIT) {
+        leave(session, await);
+        message_clear(message);
+    }
+    session_leave(session);
+    exception_give(exc);
     if (step == STEP_WAIT)
         return step;
-    PyObject *exc = exception_take();
-    leave(session, await);
-    message_clear(message);
-    exception_give(exc);
     if (step != STEP_FAIL && *result == NULL)
         *result = Py_NewRef(Py_None);
     return step;
@@ -458,17 +466,20 @@ int session_send(Channel *channel, Await *await, PyObject **result)
 /* A stream whose opening was given up before it had an id is taken back. */
 void session_abandoned(Channel *channel, Await *await)
 {
+    Session *session = as_session(channel);
     Stream *stream = await->target;
     bool is_opening = stream != NULL && await->cmd != NULL && await->cmd->kind == MESSAGE_WT_OPEN;
+    session_enter(session);
     if (is_opening && !stream->opened) {
         await->target = NULL;
         stream_abandon(stream);
-        return;
+    } else {
+        leave(session, await);
     }
-    leave(as_session(channel), await);
     /* It is off its list already: the next one may be waiting for the turn it had. */
     if (stream == NULL) {
-        await_wake_first(&as_session(channel)->senders);
-        await_wake_first(&as_session(channel)->datagram_senders);
+        await_wake_first(&session->senders);
+        await_wake_first(&session->datagram_senders);
     }
+    session_leave(session);
 }

@@ -51,10 +51,9 @@ static PyObject *next_disconnect(Session *session)
     return message_wt_disconnect(st, session->code, reason, session->clean);
 }
 
-static PyObject *session_next(Channel *channel)
+static PyObject *next_message(Session *session)
 {
-    Session *session = as_session(channel);
-    State *st = channel->st;
+    State *st = session->base.st;
     if (!session->connect_handed) {
         session->connect_handed = true;
         return message_of_type(st, st->str.wt_connect);
@@ -67,9 +66,20 @@ static PyObject *session_next(Channel *channel)
         session->datagram_turn = !datagram;
         return datagram ? next_datagram(session) : stream_next(session);
     }
-    if (session->ended || !channel->running)
+    if (session->ended || !session->base.running)
         return next_disconnect(session);
     return NULL;
+}
+
+static PyObject *session_next(Channel *channel)
+{
+    Session *session = as_session(channel);
+    session_enter(session);
+    PyObject *message = next_message(session);
+    PyObject *exc = exception_take();
+    session_leave(session);
+    exception_give(exc);
+    return message;
 }
 
 /* --- Events --- */
@@ -143,6 +153,7 @@ static void on_stream(Session *session, const ph_event *event)
 static void session_on_event(Channel *channel, ph_event *event)
 {
     Session *session = as_session(channel);
+    session_enter(session);
     switch (event->kind) {
     case PH_EVENT_DATAGRAM: {
         ph_buf *buf = event->buf;
@@ -175,14 +186,18 @@ static void session_on_event(Channel *channel, ph_event *event)
     case PH_EVENT_STOPPED:
         break;
     }
+    session_leave(session);
 }
 
 static void session_on_stream_event(Channel *channel, ph_event *event)
 {
+    Session *session = as_session(channel);
+    session_enter(session);
     if (event->kind == PH_EVENT_STREAM)
-        on_stream(as_session(channel), event);
+        on_stream(session, event);
     else
         stream_on_event(ph_chan_user(event->chan), event);
+    session_leave(session);
 }
 
 /* The server is closed. Nobody waits for what was received. */
@@ -192,8 +207,10 @@ static void session_detach(Channel *channel)
     session->ended = true;
     session->code = 0;
     Py_CLEAR(session->reason);
+    session_enter(session);
     session_discard(session);
     wake_everybody(session);
+    session_leave(session);
 }
 
 /* --- The end of the application --- */
@@ -206,8 +223,8 @@ static void end_unanswered(Session *session, PyObject *exc, bool cancelled)
     Server *server = channel->server;
     State *st = channel->st;
     if (exc != NULL && !channel->receive_called) {
-        if (!st->unsupported_said) {
-            st->unsupported_said = true;
+        if (!server->unsupported_said) {
+            server->unsupported_said = true;
             server_app_error(server, channel->scope, exc, st->str.kind_unsupported);
         }
         session_reject(session, 405);
@@ -251,6 +268,7 @@ static void end_answered(Session *session, PyObject *exc, bool cancelled)
 static void session_finish(Channel *channel, PyObject *exc, bool cancelled)
 {
     Session *session = as_session(channel);
+    session_enter(session);
     if (session->phase == SESSION_ASKED) {
         end_unanswered(session, exc, cancelled);
     } else {
@@ -265,6 +283,7 @@ static void session_finish(Channel *channel, PyObject *exc, bool cancelled)
         session->phase = SESSION_CLOSING;
     session_discard(session);
     wake_everybody(session);
+    session_leave(session);
     /* The channel stays until its CLOSED: a close that is under way must not be aborted. */
 }
 
@@ -273,7 +292,9 @@ static void session_drop(Channel *channel)
     Session *session = as_session(channel);
     inbox_fini(&session->datagrams);
     fields_clear(&session->head);
+    session_enter(session);
     session_discard(session);
+    session_leave(session);
 }
 
 static const ChannelOps session_ops = {
@@ -307,6 +328,7 @@ Channel *session_new(Server *server, ph_event *event)
     list_init(&session->streams);
     list_init(&session->ready);
     list_init(&session->controls);
+    list_init(&session->dead);
     list_init(&session->senders);
     list_init(&session->datagram_senders);
     session->has_datagrams = request->datagrams;
@@ -318,12 +340,24 @@ Channel *session_new(Server *server, ph_event *event)
 
 static int session_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    return channel_traverse((Channel *)self, visit, arg);
+    const Session *session = (Session *)self;
+    int rc = await_visit_all(&session->senders, visit, arg);
+    if (rc == 0)
+        rc = await_visit_all(&session->datagram_senders, visit, arg);
+    if (rc == 0)
+        rc = streams_traverse(session, visit, arg);
+    return rc != 0 ? rc : channel_traverse((Channel *)self, visit, arg);
 }
 
 static int session_clear(PyObject *self)
 {
-    channel_clear_refs((Channel *)self);
+    Session *session = (Session *)self;
+    session_enter(session);
+    await_forget_all(&session->senders);
+    await_forget_all(&session->datagram_senders);
+    streams_forget_waiters(session);
+    session_leave(session);
+    channel_clear_refs(&session->base);
     return 0;
 }
 

@@ -3,8 +3,9 @@
  * ready list and the control queue.
  *
  * A stream is entered into the table when it has an id and stays until its channel is closed and
- * everything about it was handed out; then only the session's highest ids remember it. Credit goes
- * back to the core for bytes that were handed out or discarded, never earlier.
+ * everything about it was handed out; it is freed when the outermost call into the session ends,
+ * and then only the session's highest ids remember it. Credit goes back to the core for bytes that
+ * were handed out or discarded, never earlier.
  *
  * A stop_sending waits for the bytes that arrived before it; it overtakes them only while the
  * application has paused the stream. A reset discards them.
@@ -140,10 +141,10 @@ static void release(Stream *stream)
     server_touch(stream->session->base.server);
 }
 
+/* Out of everybody's reach first: what follows can run anything. */
 static void stream_free(Stream *stream)
 {
     Session *session = stream->session;
-    release(stream);
     if (stream->opened)
         table_remove(session, stream);
     if (stream->opened && stream->peer_stopped && !stream->out_over) {
@@ -152,6 +153,8 @@ static void stream_free(Stream *stream)
     }
     link_remove(&stream->all);
     link_remove(&stream->ready);
+    link_remove(&stream->dead);
+    release(stream);
     inbox_fini(&stream->in);
     Py_CLEAR(stream->tag);
     session->base.st->live[LIVE_STREAM]--;
@@ -163,11 +166,27 @@ static bool has_more(const Stream *stream)
     return !stream->in_over && (stream->in.bytes > 0 || stream->fin_in || !stream->announced);
 }
 
+static bool is_over(const Stream *stream)
+{
+    return stream->closed && stream->controls == 0 && !stream->stop_pending && !has_more(stream) &&
+           list_is_empty(&stream->senders);
+}
+
 void stream_settle(Stream *stream)
 {
-    if (stream->closed && stream->controls == 0 && !stream->stop_pending && !has_more(stream) &&
-        list_is_empty(&stream->senders))
-        stream_free(stream);
+    if (is_over(stream) && !link_is_on(&stream->dead))
+        list_append(&stream->session->dead, &stream->dead);
+}
+
+void session_leave(Session *session)
+{
+    while (session->depth == 1 && !list_is_empty(&session->dead)) {
+        Stream *stream = CONTAINER(session->dead.next, Stream, dead);
+        link_remove(&stream->dead);
+        if (is_over(stream))
+            stream_free(stream);
+    }
+    session->depth--;
 }
 
 void stream_abandon(Stream *stream)
@@ -183,12 +202,9 @@ void stream_abandon(Stream *stream)
 
 void streams_abandon_all(Session *session)
 {
-    Link *next;
     controls_clear(session);
-    for (Link *link = session->streams.next; link != &session->streams; link = next) {
-        next = link->next;
+    for (Link *link = session->streams.next; link != &session->streams; link = link->next)
         stream_abandon(CONTAINER(link, Stream, all));
-    }
 }
 
 /* The session's memory ends; nobody can be waiting. */
@@ -200,6 +216,26 @@ void streams_free(Session *session)
     PyMem_Free(session->table);
     session->table = NULL;
     session->table_cap = session->table_used = 0;
+}
+
+int streams_traverse(const Session *session, visitproc visit, void *arg)
+{
+    for (const Link *link = session->controls.next; link != &session->controls; link = link->next)
+        Py_VISIT(CONTAINER(link, Control, link)->tag);
+    for (const Link *link = session->streams.next; link != &session->streams; link = link->next) {
+        const Stream *stream = CONTAINER(link, Stream, all);
+        Py_VISIT(stream->tag);
+        int rc = await_visit_all(&stream->senders, visit, arg);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+void streams_forget_waiters(Session *session)
+{
+    for (Link *link = session->streams.next; link != &session->streams; link = link->next)
+        await_forget_all(&CONTAINER(link, Stream, all)->senders);
 }
 
 void streams_wake_all(Session *session)
@@ -250,6 +286,7 @@ PyObject *control_next(Session *session)
     Control *control = CONTAINER(session->controls.next, Control, link);
     const Stream *stream = control->stream;
     PyObject *message = NULL;
+    link_remove(&control->link); /* nobody else is to take it meanwhile */
     switch (control->kind) {
     case CONTROL_OPENED:
         message = message_stream_opened(st, stream->id, stream->bidirectional, control->tag);
@@ -268,6 +305,8 @@ PyObject *control_next(Session *session)
     }
     if (message != NULL)
         control_free(control);
+    else
+        list_append(session->controls.next, &control->link); /* first again */
     return message;
 }
 

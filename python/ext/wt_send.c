@@ -365,9 +365,9 @@ static int datagram_send(Session *session, Await *await, Message *message)
     if (rc == PH_E_CLOSED)
         return is_gone(session);
     /* Dropped and counted when it does not fit the path: not an error (W3C API). */
-    if (message->wait || ++session->datagram_sends % CALLS_PER_YIELD != 0)
+    if (++session->datagram_sends % CALLS_PER_YIELD != 0)
         return STEP_DONE;
-    return STEP_YIELD; /* a tight loop that never waits must let the event loop turn */
+    return STEP_YIELD; /* a tight loop that always finds room must let the event loop turn */
 }
 
 /* --- All of them --- */

@@ -281,3 +281,27 @@ async def test_every_64th_send_lets_other_tasks_run_once() -> None:
     async with session(tight_loop) as (_, client, done):
         go(client)
         await done.until(lambda: done.events)
+
+
+@aio
+async def test_waiting_sends_let_other_tasks_run_too() -> None:
+    """The transport may be as fast as the loop that feeds it: then no send ever waits for room."""
+    turns: list[int] = []
+
+    async def count_turns() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    async def tight_loop(send: Send) -> None:
+        other = asyncio.ensure_future(count_turns())
+        await asyncio.sleep(0)
+        before = len(turns)
+        for _ in range(64 * 5):
+            await send(DATAGRAM | {"data": b"x", "wait": True})
+        assert len(turns) > before
+        other.cancel()
+
+    async with session(tight_loop, datagrams_out="60000") as (_, client, done):
+        go(client)
+        await done.until(lambda: done.events)

@@ -138,6 +138,7 @@ typedef struct State {
     PyObject *header_names[HEADER_SLOTS]; /* bytes objects, open addressing; scope.c */
     PyObject *features;                   /* tuple of str: what webtransport scopes advertise */
     int64_t live[LIVE_KINDS];             /* objects in use, for leak assertions */
+    bool unsupported_said; /* the hint about unsupported scopes was given, by any server */
     struct {
 #define NAME_MEMBER(id, text) PyObject *id;
         NAMES(NAME_MEMBER)
@@ -294,8 +295,7 @@ typedef struct Server {
     bool flush_waiting; /* call_soon(flush) is under way */
     bool close_wanted;  /* close() was called inside the pump */
     bool in_pump;
-    bool unsupported_said; /* the hint about unsupported scopes was given */
-    ph_stats last_stats;   /* of the moment of closing */
+    ph_stats last_stats; /* of the moment of closing */
 } Server;
 
 int server_type_new(PyObject *module, State *st);

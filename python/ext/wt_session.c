@@ -223,8 +223,8 @@ static void end_unanswered(Session *session, PyObject *exc, bool cancelled)
     Server *server = channel->server;
     State *st = channel->st;
     if (exc != NULL && !channel->receive_called) {
-        if (!server->unsupported_said) {
-            server->unsupported_said = true;
+        if (!st->unsupported_said) {
+            st->unsupported_said = true;
             server_app_error(server, channel->scope, exc, st->str.kind_unsupported);
         }
         session_reject(session, 405);

@@ -14,6 +14,7 @@ python=${PYTHON:-$(PATH=${PATH#"$VENV/bin:"} command -v python3 || echo python3)
 packages=()
 want_command() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
 want_library() { pkg-config --atleast-version="$2" "$1" 2>/dev/null || packages+=("${@:3}"); }
+can_include() { echo "#include <$1>" | cc -E -x c - -o /dev/null 2>/dev/null; }
 python_is_complete() {
     "$python" - <<'CHECK' 2>/dev/null
 import ensurepip, os, sys, sysconfig, venv
@@ -31,6 +32,9 @@ want_command cc gcc libc6-dev
 want_command pkg-config pkg-config
 want_library gnutls 3.7.5 libgnutls28-dev
 want_library libnghttp3 1.8 libnghttp3-dev
+want_library libnghttp2 1.52 libnghttp2-dev
+can_include wslay/wslay.h || packages+=(libwslay-dev) # Debian's brings no .pc file
+want_library zlib 1.2.11 zlib1g-dev
 want_library libngtcp2 1.11 libngtcp2-dev
 want_library libngtcp2_crypto_gnutls 1.11 libngtcp2-crypto-gnutls-dev
 if $tests; then
@@ -76,7 +80,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     backported=()
     for package in "${packages[@]}"; do
         case $package in
-        libng*) backported+=("$package") ;;
+        libngtcp2* | libnghttp3*) backported+=("$package") ;;
         *) plain+=("$package") ;;
         esac
     done

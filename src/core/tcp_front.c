@@ -1,8 +1,8 @@
 /*
- * tcp_front.c - TCP connections: socket <-> TLS (by the kind of the listener) <-> HTTP/1.1.
+ * tcp_front.c - TCP connections: socket <-> TLS (by the kind of the listener) <-> engine (HTTP).
  *
- *      socket -> scratch -> [tls] -> in  -> h1            reads, in the order sockets were ready
- *      socket <------------ [tls] <- out <- h1            writes, in the flush, for dirty ones
+ *      socket -> scratch -> [tls] -> in  -> engine        reads, in the order sockets were ready
+ *      socket <------------ [tls] <- out <- engine        writes, in the flush, for dirty ones
  *
  * A socket is not read while the engine wants no input: the kernel's window then closes on the
  * peer. A connection ends by finishing our side first and discarding what still comes for a moment,
@@ -37,13 +37,13 @@ struct ph_tcp_conn {
     struct ph_link all, ready, dirty; /* `all` is on tcp_dead once closed */
     struct ph_server *server;
     struct ph_path path;
-    struct ph_tls_session *tls; /* NULL: cleartext */
-    struct ph_h1_conn *h1;      /* NULL: handshake under way */
-    struct ph_sliceq in, out;   /* plaintext */
-    unsigned readiness;         /* PH_IO_* of this turn */
-    bool eof;                   /* the peer finished sending */
-    bool eof_told;              /* and the engine knows */
-    bool is_cutting;            /* what is queued of a cut response is on its way */
+    struct ph_tls_session *tls;   /* NULL: cleartext */
+    struct ph_tcp_engine *engine; /* NULL: handshake under way */
+    struct ph_sliceq in, out;     /* plaintext */
+    unsigned readiness;           /* PH_IO_* of this turn */
+    bool eof;                     /* the peer finished sending */
+    bool eof_told;                /* and the engine knows */
+    bool is_cutting;              /* what is queued of a cut response is on its way */
     bool is_lingering;
     bool is_closed;
     size_t lingered;       /* bytes discarded */
@@ -72,9 +72,9 @@ static void conn_close(struct ph_tcp_conn *conn, bool abort)
     ph_loop_timer_cancel(server->loop, &conn->timer);
     ph_loop_unwatch(server->loop, &conn->watch);
     close(conn->watch.fd);
-    if (conn->h1 != NULL)
-        ph_h1_conn_free(conn->h1);
-    conn->h1 = NULL;
+    if (conn->engine != NULL)
+        conn->engine->ops->free(conn->engine);
+    conn->engine = NULL;
     ph_list_remove(&conn->ready);
     ph_list_remove(&conn->dirty);
     ph_list_remove(&conn->all);
@@ -111,26 +111,27 @@ static void on_conn_timer(struct ph_timer *timer, uint64_t now)
 {
     struct ph_tcp_conn *conn = PH_CONTAINER(timer, struct ph_tcp_conn, timer);
     if (now >= conn->give_up) {
-        if (conn->h1 == NULL)
+        if (conn->engine == NULL)
             ph_count(&conn->server->stats, timeouts_handshake);
         else if (!conn->is_lingering)
             ph_count(&conn->server->stats, timeouts_write);
         conn_close(conn, !conn->is_lingering);
         return;
     }
-    if (conn->h1 != NULL)
-        ph_h1_conn_expire(conn->h1, now);
+    if (conn->engine != NULL)
+        conn->engine->ops->expire(conn->engine, now);
     ph_tcp_front_touch(conn);
 }
 
-static void start_h1(struct ph_tcp_conn *conn)
+static void start_engine(struct ph_tcp_conn *conn)
 {
     struct ph_server *server = conn->server;
     conn->give_up = PH_NEVER;
-    conn->h1 = ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path,
-                              conn->tls != NULL, &conn->out, &server->stats, server->now);
+    conn->engine = ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink,
+                                                    &conn->path, conn->tls != NULL, &conn->out,
+                                                    &server->stats, server->now));
     if (server->is_draining)
-        ph_h1_conn_drain(conn->h1);
+        conn->engine->ops->drain(conn->engine);
 }
 
 static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph_addr *remote,
@@ -157,7 +158,7 @@ static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph
     ph_count(&server->stats, conns_accepted);
     ph_loop_watch(server->loop, &conn->watch, PH_IO_READ);
     if (!tls)
-        start_h1(conn);
+        start_engine(conn);
     ph_tcp_front_touch(conn); /* sets the timer */
 }
 
@@ -234,13 +235,13 @@ static bool wants_input(const struct ph_tcp_conn *conn)
         return true;
     if (conn->in.bytes >= IN_MAX)
         return false;
-    return conn->h1 == NULL || ph_h1_conn_wants_input(conn->h1);
+    return conn->engine == NULL || conn->engine->ops->wants_input(conn->engine);
 }
 
-static void feed_h1(struct ph_tcp_conn *conn)
+static void feed_engine(struct ph_tcp_conn *conn)
 {
-    if (conn->in.unsent > 0 && ph_h1_conn_wants_input(conn->h1))
-        ph_h1_conn_feed(conn->h1, &conn->in, conn->server->now);
+    if (conn->in.unsent > 0 && conn->engine->ops->wants_input(conn->engine))
+        conn->engine->ops->feed(conn->engine, &conn->in, conn->server->now);
 }
 
 /* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. */
@@ -251,7 +252,7 @@ static void feed_plain(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
         return;
     }
     ph_sliceq_push(&conn->in, (struct ph_slice){.p = p, .n = n});
-    feed_h1(conn);
+    feed_engine(conn);
     size_t left = conn->in.unsent;
     ph_sliceq_fini(&conn->in);
     ph_sliceq_push_copy(&conn->in, p + (n - left), left);
@@ -271,8 +272,8 @@ static bool feed_tls(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
         conn_close(conn, false);
         return false;
     }
-    if (conn->h1 == NULL && ph_tls_session_is_ready(conn->tls))
-        start_h1(conn);
+    if (conn->engine == NULL && ph_tls_session_is_ready(conn->tls))
+        start_engine(conn);
     return true;
 }
 
@@ -308,15 +309,15 @@ static void conn_read(struct ph_tcp_conn *conn)
             feed_plain(conn, scratch, (size_t)n);
         } else if (!feed_tls(conn, scratch, (size_t)n)) {
             return;
-        } else if (conn->h1 != NULL) {
-            feed_h1(conn);
+        } else if (conn->engine != NULL) {
+            feed_engine(conn);
         }
         if ((size_t)n < PH_TCP_SCRATCH)
             break;
     }
     if (conn->eof && conn->is_lingering)
         conn_close(conn, false);
-    else if (conn->eof && conn->h1 == NULL)
+    else if (conn->eof && conn->engine == NULL)
         conn_close(conn, true);
     else
         ph_tcp_front_touch(conn);
@@ -356,7 +357,7 @@ static bool write_plain(struct ph_tcp_conn *conn)
             break;
         if (n < 0)
             return false;
-        ph_h1_conn_sent(conn->h1, (size_t)n, conn->server->now);
+        conn->engine->ops->sent(conn->engine, (size_t)n, conn->server->now);
     }
     return true;
 }
@@ -366,11 +367,11 @@ static bool write_tls(struct ph_tcp_conn *conn)
     struct ph_sliceq *records = ph_tls_session_out(conn->tls);
     for (;;) {
         size_t before = conn->out.unsent;
-        if (conn->h1 != NULL && before > 0) {
+        if (conn->engine != NULL && before > 0) {
             if (ph_tls_session_write(conn->tls, &conn->out, RECORDS_MAX) < 0)
                 return false;
             if (conn->out.unsent < before)
-                ph_h1_conn_sent(conn->h1, before - conn->out.unsent, conn->server->now);
+                conn->engine->ops->sent(conn->engine, before - conn->out.unsent, conn->server->now);
         }
         if (records->unsent == 0)
             return true;
@@ -402,7 +403,7 @@ static void begin_linger(struct ph_tcp_conn *conn)
 /* Records that do not move: the engine believes that they are sent. */
 static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
 {
-    if (conn->tls == NULL || conn->h1 == NULL || conn->is_lingering || conn->is_cutting)
+    if (conn->tls == NULL || conn->engine == NULL || conn->is_lingering || conn->is_cutting)
         return;
     if (waiting == 0) {
         conn->give_up = PH_NEVER;
@@ -419,14 +420,14 @@ static bool pump(struct ph_tcp_conn *conn)
     size_t before;
     do {
         before = conn->in.unsent;
-        if (conn->h1 != NULL)
-            feed_h1(conn);
-        if (conn->h1 != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
+        if (conn->engine != NULL)
+            feed_engine(conn);
+        if (conn->engine != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
             conn->eof_told = true;
-            ph_h1_conn_eof(conn->h1, conn->server->now);
+            conn->engine->ops->eof(conn->engine, conn->server->now);
         }
-        if (conn->h1 != NULL)
-            ph_h1_conn_flush(conn->h1);
+        if (conn->engine != NULL)
+            conn->engine->ops->flush(conn->engine);
         if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
             return false;
     } while (conn->in.unsent > 0 && conn->in.unsent < before);
@@ -436,7 +437,7 @@ static bool pump(struct ph_tcp_conn *conn)
 /* The engine is done: ends the connection when everything is out, or at once. */
 static void finish(struct ph_tcp_conn *conn, bool abort, size_t waiting)
 {
-    if (abort && !ph_h1_conn_is_cut_framed(conn->h1)) {
+    if (abort && !conn->engine->ops->is_cut_framed(conn->engine)) {
         conn_close(conn, true);
         return;
     }
@@ -457,7 +458,8 @@ static void conn_flush(struct ph_tcp_conn *conn)
         return;
     }
     size_t records = conn->tls != NULL ? ph_tls_session_out(conn->tls)->unsent : 0;
-    if (conn->h1 != NULL && !conn->is_lingering && ph_h1_conn_is_done(conn->h1, &abort))
+    if (conn->engine != NULL && !conn->is_lingering &&
+        conn->engine->ops->is_done(conn->engine, &abort))
         finish(conn, abort, conn->out.unsent + records);
     if (conn->is_closed)
         return;
@@ -466,8 +468,8 @@ static void conn_flush(struct ph_tcp_conn *conn)
     ph_loop_interest(server->loop, &conn->watch,
                      (wants_input(conn) ? PH_IO_READ : 0u) | (more ? PH_IO_WRITE : 0u));
     uint64_t at = conn->give_up;
-    if (conn->h1 != NULL && !conn->is_lingering)
-        at = PH_MIN(at, ph_h1_conn_next(conn->h1));
+    if (conn->engine != NULL && !conn->is_lingering)
+        at = PH_MIN(at, conn->engine->ops->next(conn->engine));
     if (at == PH_NEVER)
         ph_loop_timer_cancel(server->loop, &conn->timer);
     else
@@ -489,8 +491,8 @@ void ph_tcp_front_drain(struct ph_server *server)
     for (struct ph_link *link = server->tcp_conns.next; link != &server->tcp_conns;
          link = link->next) {
         struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, all);
-        if (conn->h1 != NULL)
-            ph_h1_conn_drain(conn->h1);
+        if (conn->engine != NULL)
+            conn->engine->ops->drain(conn->engine);
         ph_tcp_front_touch(conn);
     }
 }

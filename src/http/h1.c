@@ -41,6 +41,7 @@ struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
 {
     struct ph_h1_conn *conn = ph_alloc(sizeof(*conn));
     ph_live_add(PH_LIVE_H1_CONN, 1);
+    conn->engine.ops = &ph_h1_engine_ops;
     conn->config = config;
     conn->sink = sink;
     conn->stats = stats;

@@ -182,6 +182,41 @@ void ph_exchange_stop(struct ph_exchange *ex, uint64_t code);
 int ph_exchange_on_body(struct ph_exchange *ex, const uint8_t *data, size_t n);
 int ph_exchange_on_end(struct ph_exchange *ex);
 
+/* --- Engines of a TCP connection --- */
+
+/* What the owner of a TCP connection does with the engine that speaks on it, whatever the version
+ * of HTTP. Sans-I/O: plaintext comes in by feed and goes out through the queue that the engine was
+ * given when it was made; the time comes with every call.
+ *
+ * The owner's turn: feed what came (and what still waits in `in` whenever wants_input has become
+ * true), flush, write the queue, sent. The sink is called inside feed, eof, sent, expire and free
+ * only, and may call any ph_exchange_* function; it must not free the engine. After any other call
+ * `next` may have become "at once". */
+struct ph_tcp_engine;
+struct ph_tcp_engine_ops {
+    /* Exchanges under way get on_closed(clean = false). */
+    void (*free)(struct ph_tcp_engine *engine);
+    /* Makes output that was held back, before the queue is written. */
+    void (*flush)(struct ph_tcp_engine *engine);
+    /* Eats bytes from `in`, advancing and dropping, as long as it wants input. */
+    void (*feed)(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint64_t now);
+    void (*eof)(struct ph_tcp_engine *engine, uint64_t now); /* the peer finished sending */
+    void (*sent)(struct ph_tcp_engine *engine, size_t n, uint64_t now); /* n bytes of the queue */
+    void (*expire)(struct ph_tcp_engine *engine, uint64_t now);
+    uint64_t (*next)(const struct ph_tcp_engine *engine);    /* when to expire; PH_NEVER */
+    bool (*wants_input)(const struct ph_tcp_engine *engine); /* false: do not read now */
+    /* The owner closes the socket once the queue is empty. `abort`: the end must be unclean (RST,
+     * no close_notify), or a response that was cut could pass for whole. */
+    bool (*is_done)(const struct ph_tcp_engine *engine, bool *abort);
+    /* Of an abort: the queue is worth writing, and after it a FIN is enough. */
+    bool (*is_cut_framed)(const struct ph_tcp_engine *engine);
+    void (*drain)(struct ph_tcp_engine *engine); /* finish what is under way, then done */
+};
+/* First member of the engines' connections. */
+struct ph_tcp_engine {
+    const struct ph_tcp_engine_ops *ops;
+};
+
 /* --- HTTP/1.1 --- */
 
 /* One TCP connection. Requests are parsed strictly (RFC 9112, nothing lenient: docs/limits.md),
@@ -245,5 +280,7 @@ bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort);
  * length of the last response show that it was cut; those before it are whole. */
 bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn);
 void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
+struct ph_tcp_engine *
+ph_h1_conn_engine(struct ph_h1_conn *conn); /* the same functions, as a table */
 
 #endif

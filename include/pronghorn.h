@@ -164,37 +164,38 @@ PH_API void ph_server_free(ph_server *server);
 #define PH_STATS_LIST(X)                                                                           \
     X(conns_accepted) /* QUIC and TCP connections taken */                                         \
     X(conns_closed)                                                                                \
-    X(requests)              /* HTTP requests handed to the application */                         \
-    X(sessions)              /* WebTransport sessions handed to the application */                 \
-    X(streams)               /* WebTransport streams, both directions */                           \
-    X(bytes_in)              /* payload bytes delivered to channels */                             \
-    X(bytes_out)             /* payload bytes written by channels */                               \
-    X(packets_in)            /* UDP datagrams received */                                          \
-    X(packets_out)           /* QUIC packets sent */                                               \
-    X(packets_dropped)       /* UDP datagrams that belonged to nothing or were malformed */        \
-    X(send_calls)            /* system calls that sent packets */                                  \
-    X(recv_calls)            /* system calls that received packets */                              \
-    X(datagrams_in)          /* WebTransport datagrams received */                                 \
-    X(datagrams_in_dropped)  /* inbound queue full: oldest dropped */                              \
-    X(datagrams_out)         /* WebTransport datagrams put into packets */                         \
-    X(datagrams_out_dropped) /* outbound queue full: oldest dropped */                             \
-    X(datagrams_out_expired) /* older than max_age */                                              \
-    X(datagrams_out_toobig)  /* larger than the path allows */                                     \
-    X(datagrams_lost)        /* reported lost by loss recovery */                                  \
-    X(datagrams_acked)       /* acknowledged by the peer */                                        \
-    X(writes_discarded)      /* bytes written to a stream that the peer had stopped */             \
-    X(retries_sent)          /* Retry packets */                                                   \
-    X(resets_sent)           /* stateless resets */                                                \
-    X(version_negotiations)  /* Version Negotiation packets */                                     \
-    X(handshakes_refused)    /* half_open_max reached */                                           \
-    X(limit_conns)           /* max_connections reached */                                         \
-    X(limit_sessions)        /* wt_max_sessions reached */                                         \
-    X(limit_pending_streams) /* early WebTransport streams refused */                              \
-    X(limit_pending_datagrams)                                                                     \
-    X(limit_head)   /* header section too large */                                                 \
-    X(limit_body)   /* request body too large */                                                   \
-    X(limit_glitch) /* no-progress budget used up */                                               \
-    X(limit_cancel) /* cancelled-request budget used up */                                         \
+    X(requests)                /* HTTP requests handed to the application */                       \
+    X(sessions)                /* WebTransport sessions handed to the application */               \
+    X(streams)                 /* WebTransport streams, both directions */                         \
+    X(bytes_in)                /* payload bytes delivered to channels */                           \
+    X(bytes_out)               /* payload bytes written by channels */                             \
+    X(packets_in)              /* UDP datagrams received */                                        \
+    X(packets_out)             /* QUIC packets sent */                                             \
+    X(packets_dropped)         /* UDP datagrams that belonged to nothing or were malformed */      \
+    X(send_calls)              /* system calls that sent packets */                                \
+    X(recv_calls)              /* system calls that received packets */                            \
+    X(datagrams_in)            /* WebTransport datagrams received */                               \
+    X(datagrams_in_dropped)    /* inbound queue full: oldest dropped */                            \
+    X(datagrams_out)           /* WebTransport datagrams put into packets */                       \
+    X(datagrams_out_dropped)   /* outbound queue full: oldest dropped */                           \
+    X(datagrams_out_expired)   /* older than max_age */                                            \
+    X(datagrams_out_toobig)    /* larger than the path allows */                                   \
+    X(datagrams_lost)          /* reported lost by loss recovery */                                \
+    X(datagrams_acked)         /* acknowledged by the peer */                                      \
+    X(writes_discarded)        /* bytes written to a stream that the peer had stopped */           \
+    X(retries_sent)            /* Retry packets */                                                 \
+    X(resets_sent)             /* stateless resets */                                              \
+    X(version_negotiations)    /* Version Negotiation packets */                                   \
+    X(handshakes_refused)      /* half_open_max reached */                                         \
+    X(limit_conns)             /* max_connections reached */                                       \
+    X(limit_sessions)          /* wt_max_sessions reached */                                       \
+    X(limit_pending_streams)   /* early WebTransport streams refused */                            \
+    X(limit_pending_datagrams) /* early datagrams dropped */                                       \
+    X(limit_pending_sessions)  /* of both: wt_pending_sessions reached */                          \
+    X(limit_head)              /* header section too large */                                      \
+    X(limit_body)              /* request body too large */                                        \
+    X(limit_glitch)            /* no-progress budget used up */                                    \
+    X(limit_cancel)            /* cancelled-request budget used up */                              \
     X(timeouts_handshake)                                                                          \
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \

@@ -57,8 +57,8 @@ struct ph_config {
         conn_window, window_max, max_datagram_frame, vn_rate, retry_rate, reset_rate, glitch_burst,
         glitch_rate, cancel_burst, cancel_rate;
     uint64_t wt_max_sessions, wt_session_burst, wt_session_rate, wt_accept_timeout,
-        wt_close_timeout, wt_pending_streams, wt_pending_bytes, wt_pending_datagrams,
-        wt_pending_datagram_bytes, wt_pending_timeout, wt_capsule_skip_max;
+        wt_close_timeout, wt_pending_sessions, wt_pending_streams, wt_pending_bytes,
+        wt_pending_datagrams, wt_pending_datagram_bytes, wt_pending_timeout, wt_capsule_skip_max;
     uint64_t datagrams_in, datagram_bytes_in, datagrams_out, datagram_bytes_out;
     uint64_t send_buffer, send_buffer_low, session_send_buffer, ring_slots;
     struct ph_err error;

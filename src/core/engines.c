@@ -76,6 +76,7 @@ void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *confi
     wt->max_sessions = (uint32_t)config->wt_max_sessions;
     wt->session_burst = (uint32_t)config->wt_session_burst;
     wt->session_rate = (uint32_t)config->wt_session_rate;
+    wt->pending_sessions = (uint32_t)config->wt_pending_sessions;
     wt->pending_streams = (uint32_t)config->wt_pending_streams;
     wt->pending_bytes = config->wt_pending_bytes;
     wt->pending_datagrams = (uint32_t)config->wt_pending_datagrams;

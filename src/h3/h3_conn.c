@@ -446,8 +446,10 @@ static void on_datagram(void *self, struct ph_quic_conn *quic, const uint8_t *da
         return;
     ph_h3_enter(h3);
     size_t len = ph_varint_get(data, n, &quarter);
-    if (len == 0 || quarter > QUARTER_ID_MAX) /* RFC 9297 2.1 */
+    if (len == 0 || quarter > QUARTER_ID_MAX) /* RFC 9297 2.1, also the next */
         ph_h3_conn_error(conn, PH_H3_DATAGRAM_ERROR, "datagram without a stream");
+    else if (ph_quic_conn_is_server(quic) && !ph_quic_conn_peer_may_open(quic, quarter * 4))
+        ph_h3_conn_error(conn, PH_H3_ID_ERROR, "datagram of a stream beyond the limit");
     else if (h3->has_ext && h3->ext.on_datagram != NULL)
         h3->ext.on_datagram(h3->ext.self, conn, quarter * 4, data + len, n - len);
     ph_h3_leave(h3);

@@ -222,6 +222,8 @@ size_t ph_quic_stream_unconsumed(const struct ph_quic_stream *stream);
  * with ph_quic_conn_extend_streams() when it is really done with it. */
 void ph_quic_stream_hold_credit(struct ph_quic_stream *stream);
 void ph_quic_conn_extend_streams(struct ph_quic_conn *conn, bool bidi, size_t n);
+/* Whether the stream limits granted so far let the peer open `id`, or did when it was opened. */
+bool ph_quic_conn_peer_may_open(const struct ph_quic_conn *conn, uint64_t id);
 size_t
 ph_quic_stream_queued(const struct ph_quic_stream *stream); /* unsent and unacknowledged bytes */
 bool ph_quic_stream_is_writable(

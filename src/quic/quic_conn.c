@@ -32,6 +32,8 @@ static struct ph_quic_conn *conn_new(struct ph_quic_endpoint *ep, const struct p
     conn->server = server;
     conn->path = *path;
     conn->expiry = PH_NEVER;
+    conn->granted[0] = ep->config.max_streams_uni;
+    conn->granted[1] = ep->config.max_streams_bidi;
     conn->close_answer = 1;
     conn->ref = (ngtcp2_crypto_conn_ref){.get_conn = qc_of_ref, .user_data = conn};
     ph_map_init(&conn->streams);

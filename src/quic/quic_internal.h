@@ -157,8 +157,9 @@ struct ph_quic_conn {
     struct ph_link waiting; /* streams whose reset waits for the header's acknowledgement */
     struct ph_link dgramqs;
     uint64_t next_dgram_id;
-    uint64_t orphaned; /* delivered, unconsumed bytes of streams that are gone */
-    size_t zombies;    /* streams that the library never closes */
+    uint64_t granted[2]; /* streams of the peer since the start: unidirectional, bidirectional */
+    uint64_t orphaned;   /* delivered, unconsumed bytes of streams that are gone */
+    size_t zombies;      /* streams that the library never closes */
     struct ph_bucket glitch, cid_issue, path_change;
     struct ph_quic_early early_stops[PH_QUIC_EARLY], early_fins[PH_QUIC_EARLY];
     unsigned early_stops_count, early_fins_count;

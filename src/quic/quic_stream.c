@@ -452,9 +452,15 @@ void ph_quic_conn_extend_streams(struct ph_quic_conn *conn, bool bidi, size_t n)
 {
     if (n == 0 || conn->qc == NULL || conn->state != PH_QUIC_LIVE)
         return;
+    conn->granted[bidi] += n;
     if (bidi)
         ngtcp2_conn_extend_max_streams_bidi(conn->qc, n);
     else
         ngtcp2_conn_extend_max_streams_uni(conn->qc, n);
     ph_quic_mark_dirty(conn);
+}
+
+bool ph_quic_conn_peer_may_open(const struct ph_quic_conn *conn, uint64_t id)
+{
+    return id / 4 < conn->granted[!ph_quic_id_is_uni(id)];
 }

@@ -16,6 +16,7 @@ void ph_wt_config_default(struct ph_wt_config *config)
         .max_sessions = 16,
         .session_burst = 64,
         .session_rate = 32,
+        .pending_sessions = 16,
         .pending_streams = 16,
         .pending_bytes = 64 * 1024,
         .pending_datagrams = 16,
@@ -111,10 +112,9 @@ static void *on_conn(void *self, struct ph_h3_conn *h3)
     conn->quic = ph_h3_conn_quic(h3);
     ph_list_init(&conn->sessions);
     ph_list_init(&conn->strays);
-    ph_list_init(&conn->pending);
+    ph_list_init(&conn->early);
     ph_list_init(&conn->waiting[0]);
     ph_list_init(&conn->waiting[1]);
-    ph_list_init(&conn->datagrams);
     ph_bucket_init(&conn->session_budget, wt->config.session_burst, wt->config.session_rate,
                    ph_wt_conn_now(conn));
     ph_list_append(&wt->conns, &conn->link);
@@ -130,11 +130,7 @@ static void on_conn_closed(void *self, struct ph_h3_conn *h3)
     if (conn == NULL)
         return;
     PH_ASSERT(ph_list_is_empty(&conn->sessions));
-    while (!ph_list_is_empty(&conn->pending))
-        ph_wt_stream_refuse(PH_CONTAINER(conn->pending.next, struct ph_wt_stream, link),
-                            PH_WT_SESSION_GONE);
-    while (!ph_list_is_empty(&conn->datagrams))
-        ph_wt_datagram_free(PH_CONTAINER(conn->datagrams.next, struct wt_held_datagram, conn_link));
+    ph_wt_pending_refuse_all(conn, PH_WT_SESSION_GONE);
     PH_ASSERT(ph_list_is_empty(&conn->strays));
     PH_ASSERT(ph_list_is_empty(&conn->waiting[0]) && ph_list_is_empty(&conn->waiting[1]));
     conn->h3 = NULL;
@@ -186,7 +182,7 @@ struct ph_wt *ph_wt_new(const struct ph_wt_config *config, const struct ph_wt_si
     ph_list_init(&wt->asked);
     ph_list_init(&wt->closing);
     ph_list_init(&wt->held);
-    ph_list_init(&wt->held_datagrams);
+    ph_list_init(&wt->early_datagrams);
     ph_list_init(&wt->dead_streams);
     ph_list_init(&wt->dead_sessions);
     ph_list_init(&wt->dead_conns);
@@ -255,9 +251,9 @@ void ph_wt_expire(struct ph_wt *wt, uint64_t now)
         ph_wt_stream_refuse(PH_CONTAINER(timer, struct ph_wt_stream, timer),
                             PH_WT_BUFFERED_STREAM_REJECTED);
     }
-    while ((timer = queue_take(&wt->held_datagrams, now)) != NULL) {
+    while ((timer = queue_take(&wt->early_datagrams, now)) != NULL) {
         ph_count(wt->stats, limit_pending_datagrams);
-        ph_wt_datagram_free(PH_CONTAINER(timer, struct wt_held_datagram, timer));
+        ph_wt_pending_datagram_free(PH_CONTAINER(timer, struct wt_early_datagram, timer));
     }
     reap(wt);
 }
@@ -268,6 +264,6 @@ uint64_t ph_wt_next(const struct ph_wt *wt)
         !ph_list_is_empty(&wt->dead_conns))
         return 0;
     uint64_t sessions = PH_MIN(queue_next(&wt->asked), queue_next(&wt->closing));
-    uint64_t held = PH_MIN(queue_next(&wt->held), queue_next(&wt->held_datagrams));
+    uint64_t held = PH_MIN(queue_next(&wt->held), queue_next(&wt->early_datagrams));
     return PH_MIN(sessions, held);
 }

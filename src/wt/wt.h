@@ -141,10 +141,10 @@ struct ph_wt_config {
                               older peers may have more */
     uint32_t session_burst, session_rate; /* sessions at once and a second, per connection; more are
                                              refused with H3_REQUEST_REJECTED */
-    uint32_t pending_streams; /* per connection, for sessions not yet known or answered */
-    size_t pending_bytes;     /* held for them */
-    uint32_t pending_datagrams;
-    size_t pending_datagram_bytes;
+    /* For sessions not yet known or answered. */
+    uint32_t pending_sessions;                    /* of a connection: ids that are not known */
+    uint32_t pending_streams, pending_datagrams;  /* of each session */
+    size_t pending_bytes, pending_datagram_bytes; /* of a connection */
     uint64_t pending_timeout; /* ns until streams of an unknown session are refused */
     uint64_t accept_timeout;  /* ns until an unanswered session gets 503 */
     uint64_t close_timeout;   /* ns that a close waits for the peer */

@@ -52,7 +52,6 @@ static void drop_held(struct wt_conn *conn, uint64_t id)
 {
     ph_wt_conn_forget(conn, id);
     ph_wt_pending_refuse(conn, id, PH_WT_BUFFERED_STREAM_REJECTED);
-    ph_wt_datagrams_drop(conn, id);
 }
 
 static void refuse_status(struct wt_conn *conn, struct ph_h3_request *request, int status)

@@ -11,42 +11,12 @@
 
 /* --- In --- */
 
-void ph_wt_datagram_free(struct wt_held_datagram *held)
-{
-    struct wt_conn *conn = held->conn;
-    ph_list_remove(&held->conn_link);
-    ph_wt_timer_stop(&held->timer);
-    conn->pending_datagrams--;
-    conn->pending_datagram_bytes -= held->n;
-    ph_free(held);
-}
-
 void ph_wt_datagram_deliver(struct ph_wt_session *session, const uint8_t *data, size_t n)
 {
     struct ph_wt *wt = session->conn->wt;
     ph_count(wt->stats, datagrams_in);
     if (wt->sink.on_datagram != NULL)
         wt->sink.on_datagram(wt->sink.self, session, data, n);
-}
-
-static void hold(struct wt_conn *conn, uint64_t session_id, const uint8_t *data, size_t n)
-{
-    struct ph_wt *wt = conn->wt;
-    if (conn->pending_datagrams >= wt->config.pending_datagrams ||
-        n > wt->config.pending_datagram_bytes - conn->pending_datagram_bytes) {
-        ph_count(wt->stats, limit_pending_datagrams);
-        return;
-    }
-    struct wt_held_datagram *held = ph_alloc(sizeof *held + n);
-    held->conn = conn;
-    held->session_id = session_id;
-    held->n = n;
-    ph_copy(wt->stats, held->data, data, n);
-    conn->pending_datagrams++;
-    conn->pending_datagram_bytes += n;
-    ph_list_append(&conn->datagrams, &held->conn_link);
-    ph_wt_timer_set(&held->timer, &wt->held_datagrams,
-                    ph_wt_conn_now(conn) + wt->config.pending_timeout);
 }
 
 void ph_wt_on_datagram(void *self, struct ph_h3_conn *h3, uint64_t stream_id, const uint8_t *data,
@@ -59,7 +29,7 @@ void ph_wt_on_datagram(void *self, struct ph_h3_conn *h3, uint64_t stream_id, co
     struct ph_wt_session *session = ph_wt_conn_session(conn, stream_id);
     if (session == NULL) {
         if (!ph_wt_conn_is_gone(conn, stream_id) && !ph_wt_conn_is_foreign(conn, stream_id))
-            hold(conn, stream_id, data, n);
+            ph_wt_pending_datagram(conn, stream_id, data, n);
         return;
     }
     switch (session->state) {
@@ -68,44 +38,12 @@ void ph_wt_on_datagram(void *self, struct ph_h3_conn *h3, uint64_t stream_id, co
         break;
     case WT_ASKED:
     case WT_CONNECTING:
-        hold(conn, stream_id, data, n);
+        ph_wt_pending_datagram(conn, stream_id, data, n);
         break;
     case WT_CLOSING:
     case WT_OVER:
         break; /* draft-16 section 5: silently */
     }
-}
-
-static struct wt_held_datagram *held_of(const struct wt_conn *conn, uint64_t session_id)
-{
-    for (struct ph_link *link = conn->datagrams.next; link != &conn->datagrams; link = link->next) {
-        struct wt_held_datagram *held = PH_CONTAINER(link, struct wt_held_datagram, conn_link);
-        if (held->session_id == session_id)
-            return held;
-    }
-    return NULL;
-}
-
-void ph_wt_datagrams_release(struct ph_wt_session *session)
-{
-    struct wt_held_datagram *held;
-    while (session->state == WT_OPEN && (held = held_of(session->conn, session->id)) != NULL) {
-        /* Off the list first: the owner may end the session inside its event. */
-        struct wt_conn *conn = held->conn;
-        ph_list_remove(&held->conn_link);
-        ph_wt_timer_stop(&held->timer);
-        conn->pending_datagrams--;
-        conn->pending_datagram_bytes -= held->n;
-        ph_wt_datagram_deliver(session, held->data, held->n);
-        ph_free(held);
-    }
-}
-
-void ph_wt_datagrams_drop(struct wt_conn *conn, uint64_t session_id)
-{
-    struct wt_held_datagram *held;
-    while ((held = held_of(conn, session_id)) != NULL)
-        ph_wt_datagram_free(held);
 }
 
 /* --- Out --- */

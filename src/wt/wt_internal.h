@@ -2,8 +2,8 @@
  * wt_internal.h - structures that the files of this module share.
  *
  *      ph_wt            configuration, sink, timer queues, what waits to be freed
- *        wt_conn        one HTTP/3 connection: its sessions, streams without a session, early
- *                       datagrams, streams that wait for an id
+ *        wt_conn        one HTTP/3 connection: its sessions, what came before them, streams
+ *                       that wait for an id
  *          ph_wt_session    one CONNECT; outlives its last event until the request is closed
  *            ph_wt_stream   one data stream; outlives its last event until QUIC closed it
  *
@@ -39,7 +39,7 @@ struct ph_wt {
     struct ph_link asked;                                   /* sessions: accept_timeout */
     struct ph_link closing;                                 /* sessions: close_timeout */
     struct ph_link held;                                    /* streams: pending_timeout */
-    struct ph_link held_datagrams;                          /* wt_held_datagram: pending_timeout */
+    struct ph_link early_datagrams;                         /* wt_early_datagram: pending_timeout */
     struct ph_link dead_streams, dead_sessions, dead_conns; /* freed by ph_wt_expire() */
     struct ph_bucket log_budget;
 };
@@ -51,11 +51,10 @@ struct wt_conn {
     struct ph_quic_conn *quic;
     struct ph_link sessions;   /* every ph_wt_session until its request is closed */
     struct ph_link strays;     /* streams with an incomplete header, and those over for the owner */
-    struct ph_link pending;    /* streams of sessions unknown or unanswered, in arrival order */
+    struct ph_link early;      /* wt_early: what sessions unknown or unanswered have sent */
     struct ph_link waiting[2]; /* own streams without an id yet: unidirectional, bidirectional */
-    struct ph_link datagrams;  /* wt_held_datagram.conn_link, in arrival order */
     uint32_t headless;         /* streams with an incomplete header */
-    uint32_t pending_streams, pending_datagrams;
+    uint32_t early_unknown;    /* of `early`: without a CONNECT so far */
     size_t pending_bytes, pending_datagram_bytes;
     struct ph_bucket session_budget;
     uint64_t gone[WT_GONE_MAX]; /* session ids plus 1; 0: free */
@@ -109,6 +108,21 @@ enum wt_stream_phase {
     WT_DEAD   /* waits to be freed */
 };
 
+/* What came for one session id before its session was answered. */
+struct wt_early {
+    struct ph_link link; /* wt_conn.early */
+    uint64_t session_id;
+    bool is_known;        /* its CONNECT came */
+    uint32_t count[2];    /* streams, datagrams */
+    struct ph_link items; /* wt_early_item, in arrival order; never empty */
+};
+
+struct wt_early_item {
+    struct ph_link link;
+    struct wt_early *of;
+    bool is_datagram;
+};
+
 /* What a pending stream holds back for its owner. */
 struct wt_held {
     uint8_t *data;
@@ -119,7 +133,7 @@ struct wt_held {
 
 struct ph_wt_stream {
     struct ph_h3_claim claim;
-    struct ph_link link; /* session->streams, conn->strays, conn->pending or dead_streams */
+    struct ph_link link; /* session->streams, conn->strays or dead_streams */
     struct ph_link wait; /* conn->waiting */
     struct wt_timer timer;
     struct wt_conn *conn;
@@ -145,14 +159,14 @@ struct ph_wt_stream {
     size_t unread;          /* payload bytes delivered or held and not consumed */
     struct ph_slice *early; /* WT_WAITING: own, each with its reference */
     size_t early_count, early_cap;
-    struct wt_held *held; /* WT_PENDING; own */
+    struct wt_held *held;      /* WT_PENDING; own */
+    struct wt_early_item item; /* WT_PENDING */
 };
 
-struct wt_held_datagram {
-    struct ph_link conn_link;
-    struct wt_timer timer;
+struct wt_early_datagram {
+    struct wt_early_item item;
+    struct wt_timer timer; /* while the session is unknown */
     struct wt_conn *conn;
-    uint64_t session_id;
     size_t n;
     uint8_t data[];
 };
@@ -218,14 +232,19 @@ void ph_wt_stream_deliver_closed(struct ph_wt_stream *stream);
 void ph_wt_stream_refuse(struct ph_wt_stream *stream, uint64_t http3_code);
 void ph_wt_session_end_streams(struct ph_wt_session *session);
 
-/* The header is complete and its session is not open: holds the stream. */
-void ph_wt_pending_add(struct ph_wt_stream *stream, bool is_known);
+/* The header is complete and its session is not open: holds the stream, or refuses it. */
+void ph_wt_pending_add(struct ph_wt_stream *stream);
 void ph_wt_pending_data(struct ph_wt_stream *stream, const uint8_t *data, size_t n, bool fin);
 void ph_wt_pending_reset(struct ph_wt_stream *stream, uint64_t code);
 void ph_wt_pending_remove(struct ph_wt_stream *stream); /* takes it off the lists, frees `held` */
+/* Holds a copy, or drops it. */
+void ph_wt_pending_datagram(struct wt_conn *conn, uint64_t session_id, const uint8_t *data,
+                            size_t n);
+void ph_wt_pending_datagram_free(struct wt_early_datagram *held);
 void ph_wt_pending_session_known(struct wt_conn *conn, uint64_t session_id);
 void ph_wt_pending_release(struct ph_wt_session *session);
 void ph_wt_pending_refuse(struct wt_conn *conn, uint64_t session_id, uint64_t http3_code);
+void ph_wt_pending_refuse_all(struct wt_conn *conn, uint64_t http3_code);
 
 /* --- wt_datagram.c --- */
 
@@ -233,9 +252,6 @@ void ph_wt_on_datagram(void *self, struct ph_h3_conn *h3, uint64_t stream_id, co
                        size_t n);
 void ph_wt_datagrams_open(struct ph_wt_session *session);
 void ph_wt_datagrams_close(struct ph_wt_session *session);
-void ph_wt_datagrams_release(struct ph_wt_session *session);
-void ph_wt_datagrams_drop(struct wt_conn *conn, uint64_t session_id);
 void ph_wt_datagram_deliver(struct ph_wt_session *session, const uint8_t *data, size_t n);
-void ph_wt_datagram_free(struct wt_held_datagram *held);
 
 #endif

@@ -70,7 +70,6 @@ static void stop_traffic(struct ph_wt_session *session)
     ph_wt_conn_forget(conn, session->id);
     ph_wt_session_end_streams(session);
     ph_wt_pending_refuse(conn, session->id, PH_WT_SESSION_GONE);
-    ph_wt_datagrams_drop(conn, session->id);
     ph_wt_datagrams_close(session);
 }
 
@@ -299,7 +298,6 @@ static void end_of_capsules(struct ph_wt_session *session)
 void ph_wt_session_release(struct ph_wt_session *session)
 {
     ph_wt_pending_release(session);
-    ph_wt_datagrams_release(session);
     uint8_t *early = session->early;
     size_t n = session->early_len;
     session->early = NULL;

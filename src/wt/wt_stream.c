@@ -260,6 +260,11 @@ static void associate(struct ph_wt_stream *stream, uint64_t session_id)
     struct wt_conn *conn = stream->conn;
     struct ph_wt_session *session = ph_wt_conn_session(conn, session_id);
     stream->session_id = session_id;
+    if (ph_quic_conn_is_server(conn->quic) && !ph_quic_conn_peer_may_open(conn->quic, session_id)) {
+        /* Never wait for an id that cannot exist (as RFC 9297 2.1 has it for datagrams). */
+        ph_h3_conn_error(conn->h3, PH_H3_ID_ERROR, "session id beyond the stream limit");
+        return;
+    }
     if (session == NULL && ph_wt_conn_is_gone(conn, session_id)) {
         ph_wt_stream_refuse(stream, PH_WT_SESSION_GONE);
         return;
@@ -272,11 +277,12 @@ static void associate(struct ph_wt_stream *stream, uint64_t session_id)
         ph_wt_stream_refuse(stream, PH_WT_BUFFERED_STREAM_REJECTED);
         return;
     }
-    conn->headless--;
-    if (session != NULL && session->state == WT_OPEN)
+    if (session != NULL && session->state == WT_OPEN) {
+        conn->headless--;
         ph_wt_stream_show(stream, session);
-    else
-        ph_wt_pending_add(stream, session != NULL);
+    } else {
+        ph_wt_pending_add(stream);
+    }
     if (stream->early_stop)
         take_stop(stream, stream->peer_stop_code);
 }
@@ -293,7 +299,6 @@ static bool read_header(struct ph_wt_stream *stream, const uint8_t **data, size_
     *data = p;
     *n -= used;
     if (rc < 0) {
-        ph_count(conn->wt->stats, protocol_errors);
         ph_h3_conn_error(conn->h3, PH_H3_ID_ERROR, "session id of no request");
         return false;
     }

@@ -4,6 +4,7 @@
  */
 #include "../unit/test.h"
 #include "wt_app.h"
+#include "wt_raw.h"
 
 static uint8_t bytes[4096];
 
@@ -302,4 +303,97 @@ TEST(sim_wt, a_close_before_the_answer_is_told_after_it)
     quiet(&pair);
     check_no_objects();
     wt_pair_fini(&pair);
+}
+
+/* What came for one session is counted without regard to its neighbours', and comes out in the
+ * order in which it came. */
+TEST(sim_wt, each_pending_session_has_its_own_places)
+{
+    struct wt_raw raw;
+    struct quic_log *connects[3];
+    wt_raw_init(&raw, false); /* a draft that lets a connection have several sessions */
+    raw.app.answer = WT_ANSWER_LATER;
+    CHECK(wt_raw_start(&raw));
+    size_t limit = raw.app.wt_config.pending_streams;
+    CHECK_INT(raw.app.wt_config.pending_datagrams, ==, limit);
+    for (size_t k = 0; k < PH_COUNT_OF(connects); k++) {
+        connects[k] = wt_raw_connect(&raw, "/");
+        for (size_t i = 0; i < limit + (k == 1); i++) {
+            wt_raw_write(wt_raw_stream(&raw, i % 2 == 0, connects[k]->id), "abc", 3);
+            sim_run_for(raw.sim, 20 * PH_MSEC); /* one after the other on the wire */
+            wt_raw_datagram(&raw, connects[k]->id, bytes, i);
+            sim_run_for(raw.sim, 20 * PH_MSEC);
+        }
+    }
+    CHECK_INT(raw.app.stats.limit_pending_streams, ==, 1);
+    CHECK_INT(raw.app.stats.limit_pending_datagrams, ==, 1);
+    for (size_t k = PH_COUNT_OF(connects); k-- > 0;) {
+        struct wt_slog *there = wt_app_session(&raw.app, k);
+        size_t before = raw.app.streams_count;
+        raw.app.order_len = 0;
+        CHECK_INT(there->id, ==, connects[k]->id);
+        CHECK_INT(ph_wt_session_accept(there->session, NULL, 0, NULL), ==, 0);
+        CHECK_INT(raw.app.streams_count - before, ==, limit);
+        CHECK_INT(there->datagrams_count, ==, limit);
+        for (size_t i = 0; i < limit; i++) {
+            CHECK_INT(wt_app_stream(&raw.app, before + i)->bidi, ==, i % 2 == 0);
+            CHECK_INT(there->datagrams[i].n, ==, i);
+        }
+        CHECK_INT(raw.app.order_len, ==, 2 * limit);
+        for (size_t i = 0; i < raw.app.order_len; i++)
+            CHECK_INT(raw.app.order[i], ==, i % 2 == 0 ? 's' : 'd');
+    }
+    wt_raw_fini(&raw);
+}
+
+TEST(sim_wt, datagrams_of_a_session_that_was_asked_for_wait_as_long_as_its_streams)
+{
+    struct wt_pair pair;
+    wt_pair_init(&pair, 9, &wt_clean_link);
+    pair.server.answer = WT_ANSWER_LATER;
+    CHECK(wt_pair_connect(&pair));
+    struct wt_slog *mine = wt_open_session(&pair, "/");
+    wt_send_datagram(mine, bytes, 3);
+    sim_run_for(pair.sim, pair.server.wt_config.pending_timeout + 2 * PH_SEC);
+    CHECK_INT(ph_wt_session_accept(theirs(&pair)->session, NULL, 0, NULL), ==, 0);
+    CHECK_INT(theirs(&pair)->datagrams_count, ==, 1);
+    wt_pair_fini(&pair);
+}
+
+/* Of what nobody asked for: as many session ids as the limit says, then no more. */
+static void unknown_sessions(bool datagrams, size_t over)
+{
+    struct wt_raw raw;
+    struct quic_log *connects[4] = {0};
+    wt_raw_init(&raw, false);
+    raw.app.wt_config.pending_sessions = 3;
+    CHECK(wt_raw_start(&raw));
+    for (size_t i = 0; i < 3 + over; i++) {
+        connects[i] = wt_raw_open(&raw, true);
+        if (datagrams)
+            wt_raw_datagram(&raw, connects[i]->id, "x", 1);
+        else
+            wt_raw_write(wt_raw_stream(&raw, false, connects[i]->id), "x", 1);
+        wt_raw_run(&raw);
+    }
+    CHECK_INT(raw.app.stats.limit_pending_sessions, ==, over);
+    CHECK_INT(datagrams ? raw.app.stats.limit_pending_datagrams
+                        : raw.app.stats.limit_pending_streams,
+              ==, over);
+    wt_raw_connect_on(&raw, connects[0], "/"); /* a place is free again */
+    wt_raw_run(&raw);
+    uint64_t next = wt_raw_open(&raw, true)->id;
+    wt_raw_write(wt_raw_stream(&raw, false, next), "x", 1);
+    wt_raw_run(&raw);
+    CHECK_INT(raw.app.stats.limit_pending_sessions, ==, over);
+    CHECK_INT(wt_raw_slog(&raw)->datagrams_count + raw.app.streams_count, ==, 1);
+    wt_raw_fini(&raw);
+}
+
+TEST(sim_wt, early_session_ids_up_to_the_limit_and_one_more)
+{
+    for (size_t over = 0; over < 2; over++) {
+        unknown_sessions(false, over);
+        unknown_sessions(true, over);
+    }
 }

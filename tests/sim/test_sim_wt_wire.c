@@ -490,6 +490,47 @@ TEST(wt_wire, row_32_session_ids_of_no_client_request_end_the_connection)
     }
 }
 
+/* The server lets a client open `limit` bidirectional streams: ids 0, 4, ... 4 * (limit - 1). */
+TEST(wt_wire, row_32_session_ids_beyond_the_stream_limit_end_the_connection)
+{
+    for (unsigned over = 0; over < 2; over++) {
+        for (int kind = 0; kind < 3; kind++) {
+            struct wt_raw raw;
+            wt_raw_init(&raw, false);
+            CHECK(wt_raw_start(&raw));
+            uint64_t id = 4 * (raw.server_config.max_streams_bidi - 1 + over);
+            if (kind < 2)
+                wt_raw_stream(&raw, kind, id);
+            else
+                wt_raw_datagram(&raw, id, "x", 1);
+            wt_raw_run(&raw);
+            if (over)
+                check_connection_error(&raw, PH_H3_ID_ERROR);
+            else
+                CHECK_INT(raw.raw.closed, ==, 0);
+            wt_raw_fini(&raw);
+        }
+    }
+}
+
+/* Each stream that is over lets the client open one more. */
+TEST(wt_wire, row_32_the_limit_of_session_ids_moves_with_the_streams)
+{
+    struct wt_raw raw;
+    wt_raw_init(&raw, false);
+    raw.server_config.max_streams_bidi = 4;
+    struct quic_log *connect = wt_raw_session(&raw);
+    wt_raw_fin(connect);
+    wt_raw_run(&raw);
+    wt_raw_datagram(&raw, UINT64_C(4) * 4, "x", 1);
+    wt_raw_run(&raw);
+    CHECK_INT(raw.raw.closed, ==, 0);
+    wt_raw_datagram(&raw, UINT64_C(4) * 5, "x", 1);
+    wt_raw_run(&raw);
+    check_connection_error(&raw, PH_H3_ID_ERROR);
+    wt_raw_fini(&raw);
+}
+
 TEST(wt_wire, row_33_the_signal_anywhere_else_ends_the_connection)
 {
     struct wt_raw raw;

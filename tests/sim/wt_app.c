@@ -98,6 +98,12 @@ static void on_session_ready(void *self, struct ph_wt_session *session, const ch
              subprotocol != NULL ? subprotocol : "");
 }
 
+static void note_order(struct wt_app *app, char what)
+{
+    if (app->order_len < sizeof app->order)
+        app->order[app->order_len++] = what;
+}
+
 static void on_datagram(void *self, struct ph_wt_session *session, const uint8_t *data, size_t n)
 {
     struct wt_app *app = self;
@@ -106,6 +112,7 @@ static void on_datagram(void *self, struct ph_wt_session *session, const uint8_t
     slog->datagrams =
         grow(slog->datagrams, slog->datagrams_count, &slog->datagrams_cap, sizeof *slog->datagrams);
     struct wt_datagram_log *log = &slog->datagrams[slog->datagrams_count++];
+    note_order(app, 'd');
     log->data = ph_alloc(n + 1);
     log->n = n;
     if (n > 0)
@@ -160,6 +167,7 @@ static void on_stream(void *self, struct ph_wt_session *session, struct ph_wt_st
     log->id = id;
     ph_wt_stream_set_user(stream, log);
     PH_ASSERT(ph_wt_stream_session(stream) == session);
+    note_order(app, 's');
     if (app->close_on_stream)
         ph_wt_session_close(session, 5, "on_stream", 9);
 }

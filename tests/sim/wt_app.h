@@ -72,6 +72,8 @@ struct wt_app {
     size_t sessions_count, sessions_cap;
     struct wt_log **streams;
     size_t streams_count, streams_cap;
+    char order[64]; /* of arrival: 's' a stream by the peer, 'd' a datagram */
+    size_t order_len;
     unsigned exchanges, settings, responses;
     int response_status;
     char response_body[64];

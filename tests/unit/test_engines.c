@@ -57,6 +57,7 @@ static const struct place places[] = {
     PLACE(wt_session_rate, wt.session_rate, 1),
     PLACE(wt_accept_timeout, wt.accept_timeout, PH_MSEC),
     PLACE(wt_close_timeout, wt.close_timeout, PH_MSEC),
+    PLACE(wt_pending_sessions, wt.pending_sessions, 1),
     PLACE(wt_pending_streams, wt.pending_streams, 1),
     PLACE(wt_pending_bytes, wt.pending_bytes, 1),
     PLACE(wt_pending_datagrams, wt.pending_datagrams, 1),

@@ -277,6 +277,18 @@ struct ph_event {
     ph_log_level level;
 };
 
+/* What TLS agreed on for the connection of a request or session (RFC 5246, RFC 8446). */
+typedef struct ph_tls_info {
+    uint16_t version;        /* as on the wire: 0x0303 for TLS 1.2, 0x0304 for TLS 1.3 */
+    uint16_t cipher_suite;   /* IANA number; 0: unknown */
+    const char *cipher_name; /* IANA name */
+    const char *server_name; /* that the client asked for (RFC 6066 3); "" when it did not */
+    const char *server_cert; /* the server's own certificate, PEM; "" when unknown */
+    const char *const *client_chain; /* verified, PEM, leaf first */
+    size_t client_chain_len;         /* 0: the client showed none */
+    const char *client_name;         /* subject of its leaf (RFC 4514) */
+} ph_tls_info;
+
 /* What a request or session was asked for. Lives as long as its channel. */
 typedef struct ph_request {
     int http_version; /* 10, 11, 20, 30 */
@@ -289,7 +301,8 @@ typedef struct ph_request {
     const char *client_host, *server_host; /* numeric addresses */
     uint16_t client_port, server_port;
     bool tls;
-    bool has_body; /* false: the DATA with fin follows at once and is empty */
+    const ph_tls_info *tls_info; /* NULL without TLS */
+    bool has_body;               /* false: the DATA with fin follows at once and is empty */
     /* WebTransport only: */
     uint64_t session_id;        /* the CONNECT stream's QUIC id */
     const char *const *offered; /* WT-Available-Protocols in order */
@@ -306,6 +319,9 @@ PH_API void ph_chan_set_user(ph_chan *chan, void *user);
 PH_API void *ph_chan_user(const ph_chan *chan);
 /* Head of an HTTP or session channel; NULL for streams. Borrow, until released. */
 PH_API const ph_request *ph_chan_request(const ph_chan *chan);
+/* What TLS agreed on for its connection; for a stream that of its session. NULL without TLS.
+ * Borrow, until released. */
+PH_API const ph_tls_info *ph_chan_tls(const ph_chan *chan);
 /* Largest datagram payload a session can send now, bytes; 0 when the peer takes none. May shrink
  * and grow. */
 PH_API size_t ph_chan_max_datagram_size(const ph_chan *chan);

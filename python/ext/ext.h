@@ -73,6 +73,14 @@
     X(data, "data")                                                                                \
     X(end_stream, "end_stream")                                                                    \
     X(finish, "finish")                                                                            \
+    X(tls, "tls")                                                                                  \
+    X(server_cert, "server_cert")                                                                  \
+    X(server_name, "server_name")                                                                  \
+    X(client_cert_chain, "client_cert_chain")                                                      \
+    X(client_cert_name, "client_cert_name")                                                        \
+    X(client_cert_error, "client_cert_error")                                                      \
+    X(tls_version, "tls_version")                                                                  \
+    X(cipher_suite, "cipher_suite")                                                                \
     X(priority, "priority")                                                                        \
     X(bidirectional, "bidirectional")                                                              \
     X(is_unidirectional, "is_unidirectional")                                                      \
@@ -285,6 +293,7 @@ typedef struct Server {
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
     PyObject *http_template, *wt_template;                 /* dicts; scope.c */
+    PyObject *tls_cert; /* str of the last server certificate told; NULL: none yet; scope.c */
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */
     unsigned long thread; /* the consumer thread */

@@ -369,6 +369,68 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
     return NULL;
 }
 
+/* --- extensions["tls"] --- */
+
+/* A string, or None for an empty one. What a client wrote may hold any bytes. */
+static PyObject *text_or_none(const char *text)
+{
+    size_t n = strlen(text);
+    return n > 0 ? PyUnicode_DecodeUTF8(text, (Py_ssize_t)n, "replace") : Py_NewRef(Py_None);
+}
+
+/* The server's certificate is the same for nearly all requests: one string object serves them. */
+static PyObject *server_cert(Server *server, const char *pem)
+{
+    Py_ssize_t n = 0;
+    const char *known = server->tls_cert != NULL && server->tls_cert != Py_None
+                            ? PyUnicode_AsUTF8AndSize(server->tls_cert, &n)
+                            : "";
+    if (server->tls_cert != NULL && known != NULL && strcmp(known, pem) == 0)
+        return Py_NewRef(server->tls_cert);
+    PyErr_Clear();
+    PyObject *text = text_or_none(pem);
+    if (text != NULL)
+        Py_XSETREF(server->tls_cert, Py_NewRef(text));
+    return text;
+}
+
+static PyObject *client_chain(const ph_tls_info *info)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < info->client_chain_len; i++) {
+        PyObject *pem = PyUnicode_FromString(info->client_chain[i]);
+        if (pem == NULL || PyList_Append(list, pem) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(pem);
+    }
+    return list;
+}
+
+/* Adds the member of asgiref's TLS extension to the extensions of any scope, fresh for each; none
+ * on a connection without TLS. */
+static int put_tls(Server *server, PyObject *extensions, const ph_request *request)
+{
+    State *st = server->st;
+    const ph_tls_info *info = request->tls_info;
+    if (info == NULL)
+        return 0;
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return -1;
+    if (dict_put(dict, st->str.server_cert, server_cert(server, info->server_cert)) == 0 &&
+        dict_put(dict, st->str.client_cert_chain, client_chain(info)) == 0 &&
+        dict_put(dict, st->str.client_cert_name, text_or_none(info->client_name)) == 0 &&
+        PyDict_SetItem(dict, st->str.client_cert_error, Py_None) == 0 &&
+        dict_put(dict, st->str.tls_version, PyLong_FromLong(info->version)) == 0 &&
+        dict_put(dict, st->str.cipher_suite,
+                 info->cipher_suite != 0 ? PyLong_FromLong(info->cipher_suite)
+                                         : Py_NewRef(Py_None)) == 0 &&
+        dict_put(dict, st->str.server_name, text_or_none(info->server_name)) == 0)
+        return dict_put(extensions, st->str.tls, dict);
+    Py_DECREF(dict);
+    return -1;
+}
+
 /* Ends a scope: takes both, either of which may be NULL; `filled`: nothing has failed so far. */
 static PyObject *complete(State *st, PyObject *scope, PyObject *extensions, bool filled)
 {
@@ -384,7 +446,8 @@ PyObject *scope_http(Server *server, const ph_request *request)
     PyObject *scope = make_common(server, request, server->http_template);
     PyObject *extensions = PyDict_New();
     bool filled = scope != NULL && extensions != NULL &&
-                  dict_put(extensions, st->str.http_response_trailers, PyDict_New()) == 0;
+                  dict_put(extensions, st->str.http_response_trailers, PyDict_New()) == 0 &&
+                  put_tls(server, extensions, request) == 0;
     return complete(st, scope, extensions, filled);
 }
 
@@ -430,6 +493,7 @@ PyObject *scope_webtransport(Server *server, const ph_request *request)
     bool filled = scope != NULL && extensions != NULL &&
                   dict_put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
                   dict_put(extensions, st->str.webtransport, make_capabilities(st, request)) == 0 &&
-                  dict_put(extensions, st->str.wt_http_response, PyDict_New()) == 0;
+                  dict_put(extensions, st->str.wt_http_response, PyDict_New()) == 0 &&
+                  put_tls(server, extensions, request) == 0;
     return complete(st, scope, extensions, filled);
 }

@@ -161,6 +161,7 @@ static int clear_refs(Server *server)
     Py_CLEAR(server->on_stopped);
     Py_CLEAR(server->http_template);
     Py_CLEAR(server->wt_template);
+    Py_CLEAR(server->tls_cert);
     Py_CLEAR(server->create_task);
     Py_CLEAR(server->create_future);
     Py_CLEAR(server->call_soon);

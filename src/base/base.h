@@ -54,6 +54,7 @@ void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
     X(CHAN, "chan")                                                                                \
     X(SERVER, "server")                                                                            \
     X(TLS_CRED, "tls_cred")                                                                        \
+    X(TLS_INFO, "tls_info")                                                                        \
     X(TLS_SESSION, "tls_session")                                                                  \
     X(TCP_CONN, "tcp_conn")                                                                        \
     X(QUIC_CONN, "quic_conn")                                                                      \

@@ -262,6 +262,12 @@ const ph_request *ph_chan_request(const ph_chan *chan)
     return chan->request != NULL ? ph_chan_request_get(chan->request) : NULL;
 }
 
+const ph_tls_info *ph_chan_tls(const ph_chan *chan)
+{
+    const struct ph_chan *asked = chan->request != NULL ? chan : chan->parent;
+    return asked != NULL ? ph_chan_request_get(asked->request)->tls_info : NULL;
+}
+
 size_t ph_chan_max_datagram_size(const ph_chan *chan)
 {
     return atomic_load_explicit(&chan->max_datagram, memory_order_relaxed);

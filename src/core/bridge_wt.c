@@ -37,8 +37,8 @@ static void on_session(void *self, struct ph_wt_session *session)
     size_t n = 0;
     const char *const *offered = ph_wt_session_offered(session, &n);
     chan->server = server;
-    chan->request =
-        ph_chan_request_new(ph_wt_session_head(session), ph_wt_session_path(session), true);
+    chan->request = ph_chan_request_new(ph_wt_session_head(session), ph_wt_session_path(session),
+                                        ph_wt_session_tls(session));
     ph_chan_request_set_session(chan->request, ph_wt_session_id(session), offered, n,
                                 ph_wt_session_has_datagrams(session),
                                 ph_wt_session_max_datagram(session));

@@ -329,9 +329,9 @@ static inline const struct ph_field *ph_fields_of(const struct ph_buf *buf)
     return (const struct ph_field *)(const void *)buf->data;
 }
 
-/* Builds the ph_request of a channel from a head. */
+/* Builds the ph_request of a channel from a head. Takes a reference of `tls` (NULL: cleartext). */
 struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const struct ph_path *path,
-                                            bool tls);
+                                            const struct ph_tls_info *tls);
 void ph_chan_request_set_session(struct ph_chan_request *request, uint64_t id,
                                  const char *const *offered, size_t offered_len, bool datagrams,
                                  size_t max_datagram);

@@ -5,6 +5,7 @@
  * The engine's head dies with its exchange, while the application may hold the channel for as long
  * as it likes: hence one copy, made once, when the channel is made.
  */
+#include "../tls/tls.h"
 #include "core.h"
 
 #include <ctype.h>
@@ -66,7 +67,7 @@ struct ph_buf *ph_fields_pack(const struct ph_field *fields, size_t n, const cha
 }
 
 struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const struct ph_path *path,
-                                            bool tls)
+                                            const struct ph_tls_info *tls)
 {
     const char *parts[] = {head->method, head->scheme, head->authority, head->target,
                            head->protocol};
@@ -107,7 +108,8 @@ struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const st
         .server_host = ph_addr_host(&path->local, request->server, sizeof(request->server)),
         .client_port = ph_addr_port(&path->remote),
         .server_port = ph_addr_port(&path->local),
-        .tls = tls,
+        .tls = tls != NULL,
+        .tls_info = ph_tls_info_ref(tls),
     };
     return request;
 }
@@ -137,6 +139,7 @@ void ph_chan_request_free(struct ph_chan_request *request)
         return;
     for (size_t i = 0; i < request->pub.offered_len; i++)
         ph_free((void *)(uintptr_t)request->offered[i]);
+    ph_tls_info_unref(request->pub.tls_info);
     ph_free(request->offered);
     ph_free(request->fields);
     ph_free(request->strings);

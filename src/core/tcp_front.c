@@ -127,9 +127,10 @@ static void start_engine(struct ph_tcp_conn *conn)
 {
     struct ph_server *server = conn->server;
     conn->give_up = PH_NEVER;
-    conn->engine = ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink,
-                                                    &conn->path, conn->tls != NULL, &conn->out,
-                                                    &server->stats, server->now));
+    const struct ph_tls_info *tls = conn->tls != NULL ? ph_tls_session_info(conn->tls) : NULL;
+    conn->engine =
+        ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path, tls,
+                                         &conn->out, &server->stats, server->now));
     if (server->is_draining)
         conn->engine->ops->drain(conn->engine);
 }

@@ -162,7 +162,7 @@ static void to_exchange(struct ph_h3_request *req)
     req->ex.head = head;
     req->ex.is_head_method = strcmp(head.method, "HEAD") == 0;
     req->ex.path = *ph_quic_conn_path(conn->quic);
-    req->ex.tls = true;
+    req->ex.tls = ph_quic_conn_tls(conn->quic);
     req->owner = PH_H3_OWNER_EXCHANGE;
     ph_h3_request_arm_body(req);
     h3->sink.on_request(h3->sink.self, &req->ex);

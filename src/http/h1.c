@@ -36,8 +36,8 @@ static void conn_arm(struct ph_h1_conn *conn);
 
 struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
                                   const struct ph_exchange_sink *sink, const struct ph_path *path,
-                                  bool tls, struct ph_sliceq *out, struct ph_stats *stats,
-                                  uint64_t now)
+                                  const struct ph_tls_info *tls, struct ph_sliceq *out,
+                                  struct ph_stats *stats, uint64_t now)
 {
     struct ph_h1_conn *conn = ph_alloc(sizeof(*conn));
     ph_live_add(PH_LIVE_H1_CONN, 1);
@@ -50,7 +50,7 @@ struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
     conn->tls = tls;
     conn->now = conn->wait_since = now;
     conn->write_since = PH_NEVER;
-    ph_h1_parser_init(&conn->parser, &config->limits, tls);
+    ph_h1_parser_init(&conn->parser, &config->limits, tls != NULL);
     ph_h1_chunked_init(&conn->chunked, config);
     ph_list_init(&conn->exchanges);
     conn_arm(conn);

@@ -143,8 +143,8 @@ struct ph_exchange {
     const struct ph_exchange_sink *sink;
     void *user;
     struct ph_head head;
-    struct ph_path path; /* as of the head */
-    bool tls;
+    struct ph_path path;           /* as of the head */
+    const struct ph_tls_info *tls; /* borrow, of the connection; NULL: no TLS */
     enum ph_exchange_state in, out;
     uint64_t in_bytes;    /* body bytes received, against content-length */
     bool is_head_method;  /* HEAD: no body is sent */
@@ -254,11 +254,12 @@ struct ph_h1_config {
 void ph_h1_config_default(struct ph_h1_config *config);
 
 /* Outgoing bytes are appended to `out` (plaintext; the owner encrypts and writes it, then says
- * ph_h1_conn_sent()). `config`, `sink`, `stats` and `out` are borrowed for its life. */
+ * ph_h1_conn_sent()). `config`, `sink`, `stats`, `out` and `tls` (NULL: cleartext) are borrowed for
+ * its life. */
 struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
                                   const struct ph_exchange_sink *sink, const struct ph_path *path,
-                                  bool tls, struct ph_sliceq *out, struct ph_stats *stats,
-                                  uint64_t now);
+                                  const struct ph_tls_info *tls, struct ph_sliceq *out,
+                                  struct ph_stats *stats, uint64_t now);
 /* Frees it; exchanges under way get on_closed(clean = false). */
 void ph_h1_conn_free(struct ph_h1_conn *conn);
 /* Writes response heads that are held back in the hope of a single write whose length can be told.

@@ -154,8 +154,8 @@ struct ph_h1_conn {
     struct ph_stats *stats;
     struct ph_sliceq *out;
     struct ph_path path;
-    bool tls;
-    uint64_t now; /* as last told */
+    const struct ph_tls_info *tls; /* borrow */
+    uint64_t now;                  /* as last told */
 
     struct ph_h1_parser parser;
     enum { PH_H1_HEAD, PH_H1_BODY_LENGTH, PH_H1_BODY_CHUNKED, PH_H1_STOPPED } reading;

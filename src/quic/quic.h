@@ -162,6 +162,8 @@ void ph_quic_conn_set_user(struct ph_quic_conn *conn, void *user);
 void *ph_quic_conn_user(const struct ph_quic_conn *conn);
 bool ph_quic_conn_is_server(const struct ph_quic_conn *conn);
 const struct ph_path *ph_quic_conn_path(const struct ph_quic_conn *conn); /* current */
+/* What TLS agreed on; from the first stream data on. Borrow, until on_closed. */
+const struct ph_tls_info *ph_quic_conn_tls(struct ph_quic_conn *conn);
 /* Sends CONNECTION_CLOSE with an application code at the next flush; on_closed follows in this
  * turn. */
 void ph_quic_conn_close(struct ph_quic_conn *conn, uint64_t code, const char *reason);

@@ -254,6 +254,7 @@ void ph_quic_conn_free(struct ph_quic_conn *conn)
     ph_list_remove(&conn->link);
     ph_list_remove(&conn->dirty);
     ph_map_fini(&conn->streams);
+    ph_tls_info_unref(conn->tls_info);
     ph_free(conn->cids);
     ph_free(conn->tokens);
     ph_free(conn->close_packet);
@@ -399,6 +400,13 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
         protocol_error(conn, ngtcp2_err_infer_quic_transport_error_code(liberr), liberr);
         break;
     }
+}
+
+const struct ph_tls_info *ph_quic_conn_tls(struct ph_quic_conn *conn)
+{
+    if (conn->tls_info == NULL && conn->tls != NULL)
+        conn->tls_info = ph_tls_info_new(conn->tls);
+    return conn->tls_info;
 }
 
 void ph_quic_conn_close(struct ph_quic_conn *conn, uint64_t code, const char *reason)

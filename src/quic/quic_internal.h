@@ -130,6 +130,7 @@ struct ph_quic_conn {
     ngtcp2_conn *qc; /* NULL from CLOSING or DRAINING on */
     ngtcp2_crypto_conn_ref ref;
     gnutls_session_t tls;
+    const struct ph_tls_info *tls_info; /* own; made when it is first asked for */
     enum ph_quic_conn_state state;
     bool server, ready, handshake_done, half_open;
     bool wants_bidi, wants_uni; /* an open was refused: tell when there is credit again */

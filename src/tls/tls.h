@@ -42,6 +42,14 @@ struct ph_tls_cred *ph_tls_cred_ref(struct ph_tls_cred *cred);
 void ph_tls_cred_unref(struct ph_tls_cred *cred);
 void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32]); /* of the leaf, DER */
 
+/* --- What was agreed --- */
+
+/* A new description of a session whose peer has chosen version and cipher; caller owns one
+ * reference. ref and unref on any thread; NULL is allowed. */
+const struct ph_tls_info *ph_tls_info_new(struct gnutls_session_int *session);
+const struct ph_tls_info *ph_tls_info_ref(const struct ph_tls_info *info);
+void ph_tls_info_unref(const struct ph_tls_info *info);
+
 /* --- For QUIC --- */
 
 /* A TLS 1.3 session for QUIC with this ALPN protocol ("h3"; required). The caller owns it
@@ -69,5 +77,7 @@ struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session);  /* record
 bool ph_tls_session_is_ready(const struct ph_tls_session *session);    /* handshake done */
 const char *ph_tls_session_alpn(const struct ph_tls_session *session); /* "" when none was agreed */
 void ph_tls_session_bye(struct ph_tls_session *session);               /* queues close_notify */
+/* What was agreed; NULL before. Borrow, until the session is freed. */
+const struct ph_tls_info *ph_tls_session_info(const struct ph_tls_session *session);
 
 #endif

@@ -292,6 +292,25 @@ static int verify_server(gnutls_session_t session)
 
 /* --- Credentials --- */
 
+struct ph_buf *ph_tls_server_pem(gnutls_session_t session)
+{
+    const struct ph_tls_cred *cred = gnutls_db_get_ptr(session);
+    return cred->pem != NULL ? ph_buf_ref(cred->pem) : NULL;
+}
+
+/* With the NUL that makes it a string. */
+static struct ph_buf *pem_of(gnutls_x509_crt_t crt)
+{
+    gnutls_datum_t pem = {NULL, 0};
+    PH_ASSERT(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &pem) == 0);
+    struct ph_buf *buf = ph_buf_new(pem.size + 1);
+    memcpy(buf->data, pem.data, pem.size);
+    buf->data[pem.size] = '\0';
+    ph_buf_set_len(buf, pem.size + 1);
+    gnutls_free(pem.data);
+    return buf;
+}
+
 static struct ph_tls_cred *cred_new(void)
 {
     struct ph_tls_cred *cred = ph_alloc(sizeof(*cred));
@@ -342,6 +361,7 @@ int ph_tls_cred_load(struct ph_tls_cred **out, const struct ph_tls_cred_options 
     size_t n = sizeof(cred->sha256);
     PH_ASSERT(gnutls_x509_crt_get_fingerprint(chain.crts[0], GNUTLS_DIG_SHA256, cred->sha256, &n) ==
               0);
+    cred->pem = pem_of(chain.crts[0]);
     cred->verify = options->verify;
     gnutls_certificate_set_verify_function(cred->x509, verify_client);
     gnutls_certificate_set_verify_limits(cred->x509, PH_TLS_PEER_KEY_BITS, PH_TLS_PEER_CHAIN_MAX);
@@ -385,6 +405,7 @@ void ph_tls_cred_unref(struct ph_tls_cred *cred)
     gnutls_certificate_free_credentials(cred->x509);
     gnutls_priority_deinit(cred->tcp);
     gnutls_priority_deinit(cred->quic);
+    ph_buf_unref(cred->pem);
     ph_live_add(PH_LIVE_TLS_CRED, -1);
     ph_free(cred);
 }

@@ -26,6 +26,7 @@ struct ph_tls_cred {
     bool is_client, has_pin;
     uint8_t pin[32];    /* client: SHA-256 that the server's leaf must have */
     uint8_t sha256[32]; /* server: of our own leaf */
+    struct ph_buf *pem; /* server: our own leaf, NUL-terminated text */
 };
 
 /* Reads a whole file of at most PH_TLS_FILE_MAX bytes, NUL-terminated. Caller owns out->data
@@ -45,5 +46,9 @@ bool ph_tls_is_pair(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key);
 int ph_tls_common_new(gnutls_session_t *out, struct ph_tls_cred *cred, bool is_server, bool is_quic,
                       const char *const *alpn);
 void ph_tls_common_free(gnutls_session_t session);
+
+/* The certificate that the server shows or would show in this session, as PEM. A reference for the
+ * caller; NULL: a client's session. */
+struct ph_buf *ph_tls_server_pem(gnutls_session_t session);
 
 #endif

@@ -25,6 +25,7 @@ struct ph_tls_session {
     bool is_ready, is_closed, said_bye;
     int error; /* PH_E_CRYPTO once it has happened */
     char alpn[256];
+    const struct ph_tls_info *info; /* own; NULL before is_ready */
 };
 
 /* --- What TCP and QUIC share --- */
@@ -202,6 +203,7 @@ static int session_handshake(struct ph_tls_session *session)
                 memcpy(session->alpn, chosen.data, chosen.size);
                 session->alpn[chosen.size] = '\0';
             }
+            session->info = ph_tls_info_new(session->tls);
             session->is_ready = true;
         } else if (rv == GNUTLS_E_AGAIN && session->is_starved) {
             return 0;
@@ -243,6 +245,7 @@ void ph_tls_session_free(struct ph_tls_session *session)
     if (session == NULL)
         return;
     ph_tls_common_free(session->tls);
+    ph_tls_info_unref(session->info);
     ph_sliceq_fini(&session->out);
     ph_live_add(PH_LIVE_TLS_SESSION, -1);
     ph_free(session);
@@ -339,6 +342,11 @@ bool ph_tls_session_is_ready(const struct ph_tls_session *session)
 const char *ph_tls_session_alpn(const struct ph_tls_session *session)
 {
     return session->alpn;
+}
+
+const struct ph_tls_info *ph_tls_session_info(const struct ph_tls_session *session)
+{
+    return session->info;
 }
 
 void ph_tls_session_bye(struct ph_tls_session *session)

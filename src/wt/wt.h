@@ -177,6 +177,7 @@ void *ph_wt_session_user(const struct ph_wt_session *session);
 uint64_t ph_wt_session_id(const struct ph_wt_session *session);
 const struct ph_head *ph_wt_session_head(const struct ph_wt_session *session);
 const struct ph_path *ph_wt_session_path(const struct ph_wt_session *session);
+const struct ph_tls_info *ph_wt_session_tls(const struct ph_wt_session *session);
 const char *const *ph_wt_session_offered(const struct ph_wt_session *session, size_t *n);
 bool ph_wt_session_has_datagrams(const struct ph_wt_session *session);
 size_t ph_wt_session_max_datagram(const struct ph_wt_session *session); /* payload bytes now */

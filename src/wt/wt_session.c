@@ -406,6 +406,11 @@ const struct ph_path *ph_wt_session_path(const struct ph_wt_session *session)
     return &session->path;
 }
 
+const struct ph_tls_info *ph_wt_session_tls(const struct ph_wt_session *session)
+{
+    return ph_quic_conn_tls(session->conn->quic);
+}
+
 const char *const *ph_wt_session_offered(const struct ph_wt_session *session, size_t *n)
 {
     *n = session->offered_len;

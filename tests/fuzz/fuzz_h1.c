@@ -245,7 +245,7 @@ static void run_init(struct run *run)
                                           .on_closed = on_closed};
     ph_sliceq_init(&run->in);
     ph_sliceq_init(&run->out);
-    run->conn = ph_h1_conn_new(&run->config, &run->sink, &path, false, &run->out, &run->stats, 1);
+    run->conn = ph_h1_conn_new(&run->config, &run->sink, &path, NULL, &run->out, &run->stats, 1);
 }
 
 /* `seed` 0: in one piece. */

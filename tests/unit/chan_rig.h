@@ -168,7 +168,7 @@ static struct ph_chan *rig_chan(struct rig *rig, ph_chan_kind kind, struct ph_ch
         struct ph_path path = {0};
         ph_addr_parse(&path.local, "127.0.0.1", 4433);
         ph_addr_parse(&path.remote, "127.0.0.1", 50000);
-        chan->request = ph_chan_request_new(&head, &path, true);
+        chan->request = ph_chan_request_new(&head, &path, NULL);
         if (kind == PH_CHAN_WT_SESSION)
             ph_chan_request_set_session(chan->request, 0, NULL, 0, true, 1200);
     }

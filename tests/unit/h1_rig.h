@@ -152,7 +152,7 @@ static inline void rig_start(struct rig *rig)
                                           .on_acked = rig_on_acked,
                                           .on_closed = rig_on_closed};
     rig->conn =
-        ph_h1_conn_new(&rig->config, &rig->sink, &path, false, &rig->out, &rig->stats, rig->now);
+        ph_h1_conn_new(&rig->config, &rig->sink, &path, NULL, &rig->out, &rig->stats, rig->now);
 }
 
 static inline struct rig *rig_new(void)

@@ -360,6 +360,9 @@ TEST(server, session_echoes_streams_and_datagrams)
     CHECK_INT(request->offered_len, ==, 2);
     CHECK_INT(ph_chan_max_datagram_size(chan->chan), >=, 1000);
     CHECK_INT(ph_chan_id(chan->chan), ==, request->session_id);
+    const ph_tls_info *tls = ph_chan_tls(chan->chan);
+    CHECK(tls != NULL && tls == request->tls_info);
+    CHECK_INT(tls->version, ==, 0x0304);
 
     uint8_t *bytes = pattern(1000000);
     struct client_stream *bidi = client_open(session, true), *uni = client_open(session, false);
@@ -367,6 +370,8 @@ TEST(server, session_echoes_streams_and_datagrams)
     client_write(uni, bytes, 70000, true);
     CHECK_INT(client_datagram(session, "ping", 4), ==, 0);
     WORLD_UNTIL(&world, bidi->fin && session->datagrams == 1);
+    CHECK(ph_chan_tls(world_last(&world, PH_CHAN_WT_STREAM)->chan) ==
+          tls); /* that of its session */
     CHECK_INT(bidi->len, ==, 1000000);
     check_pattern(bidi->data, bidi->len);
     CHECK_MEM(session->datagram, "ping", 4);

@@ -29,7 +29,7 @@ static struct world_chan *note_new(struct world *world, ph_chan *chan, ph_chan *
     note->parent = parent != NULL ? ph_chan_user(parent) : NULL;
     note->kind = ph_chan_get_kind(chan);
     note->id = ph_chan_id(chan);
-    note->tls = ph_chan_request(chan) == NULL || ph_chan_request(chan)->tls;
+    note->tls = ph_chan_tls(chan) != NULL;
     if (ph_chan_request(chan) != NULL)
         snprintf(note->target, sizeof(note->target), "%s", ph_chan_request(chan)->target);
     ph_chan_set_user(chan, note);

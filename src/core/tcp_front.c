@@ -135,12 +135,10 @@ static void start_engine(struct ph_tcp_conn *conn)
         conn->engine->ops->drain(conn->engine);
 }
 
-static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_addr *remote,
+static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph_addr *remote,
                      const struct ph_addr *local)
 {
-    struct ph_server *server = listener->server;
     struct ph_tls_session *session = NULL;
-    bool tls = listener->tls;
     if (tls && ph_tls_session_new(&session, server->tcp_cred, true,
                                   server->tcp_alpn[0] != NULL ? server->tcp_alpn : NULL) < 0) {
         close(fd);
@@ -150,8 +148,7 @@ static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_a
     ph_live_add(PH_LIVE_TCP_CONN, 1);
     conn->server = server;
     conn->tls = session;
-    conn->path = (struct ph_path){
-        .local = *local, .remote = *remote, .sock = conn, .unix_path = listener->path};
+    conn->path = (struct ph_path){.local = *local, .remote = *remote, .sock = conn};
     conn->watch = (struct ph_watch){.fd = fd, .on_ready = on_conn_ready};
     conn->timer.on_fire = on_conn_timer;
     conn->give_up = server->now + server->config->handshake_timeout * PH_MSEC;
@@ -197,7 +194,7 @@ static void accept_some(struct ph_server *server, struct ph_tcp_listener *listen
             close(fd);
             continue;
         }
-        conn_new(listener, fd, &remote, &local);
+        conn_new(server, fd, listener->tls, &remote, &local);
     }
 }
 
@@ -221,10 +218,11 @@ void ph_tcp_front_stop_listening(struct ph_server *server)
         struct ph_tcp_listener *listener = &server->tcp[i];
         if (listener->is_closed)
             continue;
+        listener->is_closed = true;
         listener->is_ready = false;
         ph_loop_timer_cancel(server->loop, &listener->pause);
         ph_loop_unwatch(server->loop, &listener->watch);
-        ph_bind_close_listener(listener);
+        close(listener->watch.fd);
     }
 }
 
@@ -417,12 +415,11 @@ static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
 }
 
 /* Feeds what waits and writes what that made, as long as one leads to the other: what was written
- * may have let the engine go on with the next request. false: the socket is gone. */
+ * may have let the engine go on with the next request, and nothing else would tell us that, because
+ * a socket behind a full `in` is not read. false: the socket is gone. */
 static bool pump(struct ph_tcp_conn *conn)
 {
-    size_t before;
     do {
-        before = conn->in.unsent;
         if (conn->engine != NULL)
             feed_engine(conn);
         if (conn->engine != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
@@ -433,7 +430,8 @@ static bool pump(struct ph_tcp_conn *conn)
             conn->engine->ops->flush(conn->engine);
         if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
             return false;
-    } while (conn->in.unsent > 0 && conn->in.unsent < before);
+    } while (conn->engine != NULL && conn->in.unsent > 0 &&
+             conn->engine->ops->wants_input(conn->engine));
     return true;
 }
 

@@ -88,3 +88,28 @@ TEST(tcp_front, cut_response_leaves_the_one_before_it_whole)
     CHECK(world.chans[0]->clean);
     world_stop(&world);
 }
+
+/* More than the server keeps unread (64 KiB) waits in the socket, with nothing else to wake it. */
+TEST(tcp_front, pipelined_requests_beyond_what_is_kept_go_on)
+{
+    static struct world world;
+    enum { REQUESTS = 300 };
+    char one[1100];
+    int n = snprintf(one, sizeof(one), "GET /hello HTTP/1.1\r\nHost: a\r\nX: %01000d\r\n\r\n", 0);
+    for (int ahead = 1; ahead <= 16; ahead += 15) {
+        char text[8];
+        snprintf(text, sizeof(text), "%d", ahead);
+        world_start(&world,
+                    (const char *const[]){"bind", "127.0.0.1:0", "pipelined_max", text, NULL});
+        world_tcp(&world, "tcp", one);
+        for (int i = 1; i < REQUESTS; i++)
+            world_tcp_send(&world, one, (size_t)n);
+        size_t seen = 0, at = 0;
+        WORLD_UNTIL(&world, ({
+            for (char *p; (p = strstr(world.text + at, "hello")) != NULL; seen++)
+                at = (size_t)(p - world.text) + 5;
+            seen == REQUESTS;
+        }));
+        world_stop(&world);
+    }
+}

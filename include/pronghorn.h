@@ -298,8 +298,7 @@ typedef struct ph_request {
     const ph_field
         *fields; /* in order, names in lower case, no pseudo-header fields; `host` not added */
     size_t fields_len;
-    const char *client_host, *server_host; /* numeric addresses; over a Unix socket "" and its path
-                                              ("@name" when abstract), with ports 0 */
+    const char *client_host, *server_host; /* numeric addresses */
     uint16_t client_port, server_port;
     bool tls;
     const ph_tls_info *tls_info; /* NULL without TLS */

@@ -11,9 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 DEADLINE = 60.0  # seconds: what has not come by then will not come
 
@@ -21,14 +20,7 @@ DEADLINE = 60.0  # seconds: what has not come by then will not come
 class Command:
     """`python -m pronghorn ...` in `folder`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *args: str,
-        argv: list[str] | None = None,
-        pass_fds: Sequence[int] = (),
-        env: dict[str, str] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, *args: str, argv: list[str] | None = None) -> None:
         self.output = ""
         self.process = subprocess.Popen(
             argv or [sys.executable, "-m", "pronghorn", *args],
@@ -36,8 +28,7 @@ class Command:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"} | (env or {}),
-            pass_fds=pass_fds,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"},
         )
         self._deadline = time.monotonic() + DEADLINE
         assert self.process.stdout is not None
@@ -86,8 +77,8 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(folder: Path, *args: str, **settings: Any) -> Iterator[Command]:
-    running = Command(folder, *args, **settings)
+def command(folder: Path, *args: str, argv: list[str] | None = None) -> Iterator[Command]:
+    running = Command(folder, *args, argv=argv)
     try:
         yield running
     finally:

@@ -1,0 +1,33 @@
+"""Fixtures: servers that all rows share, so that a row costs milliseconds.
+
+stand   the defaults: what docs/limits.md says
+hasty   the same with timeouts of a second, for rows that wait for one
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "asgi"))  # wt_client
+
+from stand import Stand
+
+HASTY = ("header_timeout", "body_timeout", "write_stall_timeout")
+
+
+@pytest.fixture(scope="session")
+def stand() -> Iterator[Stand]:
+    running = Stand()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def hasty() -> Iterator[Stand]:
+    running = Stand(*(f"--option={name}=1000" for name in HASTY), wt=False)
+    yield running
+    running.stop()

@@ -3,10 +3,10 @@
  * ph_quic, QPACK with no dynamic table.
  *
  * One ph_h3 per endpoint holds configuration and the sinks; one ph_h3_conn per QUIC connection; one
- * ph_h3_stream per stream it owns. A request stream carries one ph_exchange. An extension
- * (WebTransport) may claim streams by their first bytes, request streams by their head, and
- * datagrams by their request stream. Both roles: the client side serves simulation, tests and
- * tools. I/O thread.
+ * ph_h3_stream per stream it owns. A request stream carries one ph_exchange. So does an
+ * extended CONNECT for a WebSocket. An extension (WebTransport) may claim streams by their first
+ * bytes, request streams by their head, and datagrams by their request stream. Both roles: the
+ * client side serves simulation, tests and tools. I/O thread.
  */
 #ifndef PH_H3_H
 #define PH_H3_H
@@ -39,7 +39,7 @@ struct ph_h3_settings {
 };
 /* Writes the SETTINGS payload we send (without frame header): the union that every known client
  * accepts. `out` has room for 128 bytes; returns the length. The one place that decides it. */
-size_t ph_h3_settings_write(uint8_t *out, bool is_client, bool webtransport);
+size_t ph_h3_settings_write(uint8_t *out, bool is_client, bool webtransport, bool websocket);
 /* Parses a whole payload. 0, PH_E_PROTO: *code is the connection error (H3_SETTINGS_ERROR). */
 int ph_h3_settings_parse(struct ph_h3_settings *settings, const uint8_t *p, size_t n,
                          uint64_t *code);
@@ -227,6 +227,7 @@ struct ph_h3_config {
     uint64_t write_stall_timeout;          /* ns; a response that the peer gives no window for */
     uint64_t cancel_burst, cancel_rate;
     bool webtransport; /* advertise it */
+    bool websocket;    /* advertise it; such CONNECTs are exchanges (RFC 9220) */
 };
 void ph_h3_config_default(struct ph_h3_config *config);
 

@@ -384,7 +384,9 @@ void ph_h3_control_start(struct ph_h3_conn *conn)
     conn->control = quic;
     ph_h3_stream_init(stream, conn, quic, &control_ops, control_free);
     ph_quic_stream_set_urgency(quic, 0);
-    size_t n = ph_h3_settings_write(settings, !conn->is_server, conn->h3->config.webtransport);
+    const struct ph_h3_config *config = &conn->h3->config;
+    size_t n =
+        ph_h3_settings_write(settings, !conn->is_server, config->webtransport, config->websocket);
     uint8_t *p = ph_varint_put(out, PH_H3_STREAM_CONTROL);
     p = ph_h3_frame_put(p, PH_H3_SETTINGS, n);
     memcpy(p, settings, n);

@@ -95,7 +95,6 @@ void ph_h3_reply_framing(struct ph_h3_request *req, size_t n)
 
 void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
 {
-    struct ph_h3 *h3 = req->stream.conn->h3;
     uint64_t left = n, body = 0;
     while (left > 0 && req->runs_count > 0) {
         struct ph_h3_run *run = run_at(req, 0);
@@ -115,7 +114,7 @@ void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
     if (req->runs_count > 0)
         stall_arm(req);
     if (body > 0 && req->owner == PH_H3_OWNER_EXCHANGE && !req->ended)
-        h3->sink.on_acked(h3->sink.self, &req->ex, (size_t)body);
+        req->ex.sink->on_acked(req->ex.sink->self, &req->ex, (size_t)body);
 }
 
 /* --- Frames --- */
@@ -199,13 +198,12 @@ static void exchange_respond(struct ph_exchange *ex, int status, const struct ph
  * bytes are gone then, and nobody waits for their acknowledgement. */
 static void write_data(struct ph_h3_request *req, struct ph_slice slice)
 {
-    const struct ph_h3 *h3 = req->stream.conn->h3;
     uint8_t head[16];
     size_t len = (size_t)(ph_h3_frame_put(head, PH_H3_DATA, slice.n) - head);
     if (ph_quic_stream_write_copy(req->stream.quic, head, len) != 0) {
         ph_buf_unref(slice.buf);
         req->out_lost = true;
-        h3->sink.on_acked(h3->sink.self, &req->ex, slice.n);
+        req->ex.sink->on_acked(req->ex.sink->self, &req->ex, slice.n);
         return;
     }
     add_run(req, len, slice.n);

@@ -67,7 +67,7 @@ void ph_h3_request_finish(struct ph_h3_request *req)
     struct ph_h3 *h3 = conn->h3;
     switch (req->owner) {
     case PH_H3_OWNER_EXCHANGE:
-        h3->sink.on_closed(h3->sink.self, &req->ex, req->end_clean, req->end_code);
+        req->ex.sink->on_closed(req->ex.sink->self, &req->ex, req->end_clean, req->end_code);
         ph_exchange_fini(&req->ex);
         break;
     case PH_H3_OWNER_EXT:
@@ -120,12 +120,20 @@ void ph_h3_request_stop_in(struct ph_h3_request *req, uint64_t code)
     req->unconsumed = PH_MIN(req->unconsumed, ph_quic_stream_unconsumed(req->stream.quic));
 }
 
+/* An extended CONNECT for a WebSocket (RFC 9220): an exchange that becomes a tunnel. */
+static bool is_socket(const struct ph_h3_request *req)
+{
+    const struct ph_h3_conn *conn = req->stream.conn;
+    return conn->h3->config.websocket && conn->is_server &&
+           strcmp(req->ex.head.protocol, "websocket") == 0;
+}
+
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it
  * did not consume, the peer may be waiting for credit. */
 void ph_h3_request_arm_body(struct ph_h3_request *req)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
-    if (req->owner != PH_H3_OWNER_EXCHANGE || req->body_ignored || req->ended)
+    if (req->owner != PH_H3_OWNER_EXCHANGE || req->body_ignored || req->ended || is_socket(req))
         return;
     if (req->in != PH_H3_IN_BODY && req->in != PH_H3_IN_TRAILED)
         return;
@@ -205,12 +213,16 @@ static void route(struct ph_h3_request *req)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
     const struct ph_head *head = &req->ex.head;
-    if (head->protocol[0] != '\0') {
+    if (head->protocol[0] != '\0' && !is_socket(req)) {
         route_connect(req);
         return;
     }
     apply_priority_field(req);
     ph_list_remove(&req->stream.timer);
+    if (is_socket(req)) {
+        to_exchange(req);
+        return;
+    }
     if (strcmp(head->method, "CONNECT") == 0) { /* a tunnel: we are no proxy */
         ph_h3_reply_error(req, 405);
         return;
@@ -254,7 +266,7 @@ static void hold(struct ph_h3_request *req, const uint8_t *p, size_t n, bool fin
 static bool is_tunnel(const struct ph_h3_request *req)
 {
     if (req->owner != PH_H3_OWNER_EXT)
-        return req->body_ignored;
+        return req->body_ignored || (req->owner == PH_H3_OWNER_EXCHANGE && is_socket(req));
     return req->stream.conn->is_server || (req->ex.head.status >= 200 && req->ex.head.status < 300);
 }
 
@@ -331,7 +343,7 @@ static void got_trailers(struct ph_h3_request *req, const uint8_t *p, size_t n)
         return;
     }
     if (req->owner == PH_H3_OWNER_EXCHANGE && !req->body_ignored)
-        h3->sink.on_trailers(h3->sink.self, &req->ex, &fields);
+        req->ex.sink->on_trailers(req->ex.sink->self, &req->ex, &fields);
     else if (req->owner == PH_H3_OWNER_CLIENT && h3->client.on_trailers != NULL)
         h3->client.on_trailers(h3->client.self, req, &fields);
     ph_fields_fini(&fields);
@@ -378,7 +390,7 @@ static size_t section_piece(struct ph_h3_request *req, const uint8_t *p, size_t 
 static void body_to_exchange(struct ph_h3_request *req, const uint8_t *p, size_t n)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
-    uint64_t max = h3->config.max_body;
+    uint64_t max = is_socket(req) ? 0 : h3->config.max_body;
     if (max > 0 && n > max - PH_MIN(req->ex.in_bytes, max)) {
         ph_count(h3->stats, limit_body);
         if (req->out_head) {

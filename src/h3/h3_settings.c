@@ -30,27 +30,29 @@ enum {
 #define ID_WT_DRAFT13 UINT64_C(0x14e9cd29) /* WT_MAX_SESSIONS */
 #define ID_WT_DRAFT15 UINT64_C(0x2c7cf000) /* WT_ENABLED */
 
-size_t ph_h3_settings_write(uint8_t *out, bool is_client, bool webtransport)
+size_t ph_h3_settings_write(uint8_t *out, bool is_client, bool webtransport, bool websocket)
 {
     static const struct {
         uint64_t id;
         uint8_t value;
-        bool by_server, by_client, webtransport;
+        bool by_server, by_client, webtransport, websocket; /* needed by which; none: always */
     } sent[] = {
-        {ID_QPACK_MAX_TABLE_CAPACITY, 0, true, false, false},
-        {ID_QPACK_BLOCKED_STREAMS, 0, true, false, false},
-        {ID_ENABLE_CONNECT_PROTOCOL, 1, true, false, true},
-        {ID_H3_DATAGRAM, 1, true, true, true},
-        {ID_WT_DRAFT02, 1, true, true, true},
-        {ID_WT_DRAFT07, 1, true, true, true},
-        {ID_WT_DRAFT13, 1, true, true, true},
-        {ID_WT_DRAFT15, 1, true, true, true},
+        {ID_QPACK_MAX_TABLE_CAPACITY, 0, true, false, false, false},
+        {ID_QPACK_BLOCKED_STREAMS, 0, true, false, false, false},
+        {ID_ENABLE_CONNECT_PROTOCOL, 1, true, false, true, true},
+        {ID_H3_DATAGRAM, 1, true, true, true, false},
+        {ID_WT_DRAFT02, 1, true, true, true, false},
+        {ID_WT_DRAFT07, 1, true, true, true, false},
+        {ID_WT_DRAFT13, 1, true, true, true, false},
+        {ID_WT_DRAFT15, 1, true, true, true, false},
     };
     uint8_t *p = out;
     for (size_t i = 0; i < PH_COUNT_OF(sent); i++) {
         if (!(is_client ? sent[i].by_client : sent[i].by_server))
             continue;
-        if (sent[i].webtransport && !webtransport)
+        bool is_for_all = !sent[i].webtransport && !sent[i].websocket;
+        if (!is_for_all && !(sent[i].webtransport && webtransport) &&
+            !(sent[i].websocket && websocket))
             continue;
         p = ph_varint_put(ph_varint_put(p, sent[i].id), sent[i].value);
     }

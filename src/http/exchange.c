@@ -74,12 +74,23 @@ static int check_fields(const struct ph_field *fields, size_t n, int status,
     return 0;
 }
 
+static void hand_over(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
+                      bool fin)
+{
+    if (!ex->is_tunnel)
+        ex->ops->respond(ex, status, fields, n, fin);
+    else if (ex->ops->upgrade != NULL)
+        ex->ops->upgrade(ex, fields, n);
+    else
+        ex->ops->respond(ex, 200, fields, n, false);
+}
+
 /* Hands the head to the engine without the fields that are not kept. */
 static void send_head(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
                       const struct verdict *verdict, bool fin)
 {
     if (verdict->kept == n) {
-        ex->ops->respond(ex, status, fields, n, fin);
+        hand_over(ex, status, fields, n, fin);
         return;
     }
     struct ph_field *kept = ph_alloc((verdict->kept + 1) * sizeof(*kept));
@@ -88,8 +99,29 @@ static void send_head(struct ph_exchange *ex, int status, const struct ph_field 
         if (is_kept(&fields[i], status))
             kept[count++] = fields[i];
     }
-    ex->ops->respond(ex, status, kept, count, fin);
+    hand_over(ex, status, kept, count, fin);
     ph_free(kept);
+}
+
+static bool asks_tunnel(const struct ph_exchange *ex)
+{
+    return ex->head.protocol != NULL && ex->head.protocol[0] != '\0';
+}
+
+int ph_exchange_upgrade(struct ph_exchange *ex, const struct ph_field *fields, size_t n)
+{
+    struct verdict verdict;
+    if (ex->is_aborted)
+        return PH_E_CLOSED;
+    if (ex->out != PH_EX_HEAD || !asks_tunnel(ex))
+        return PH_E_STATE;
+    /* RFC 9110 9.3.6, 8.6: neither 101 nor 2xx to CONNECT has a Content-Length. */
+    if (check_fields(fields, n, 101, &verdict) != 0)
+        return PH_E_INVAL;
+    ex->is_tunnel = true;
+    ex->out = PH_EX_BODY;
+    send_head(ex, 101, fields, n, &verdict, false);
+    return 0;
 }
 
 int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
@@ -211,10 +243,16 @@ void ph_exchange_stop(struct ph_exchange *ex, uint64_t code)
 
 /* --- Towards the owner --- */
 
+/* RFC 9110 9.3.6: content of a CONNECT has no meaning, and so has no length of it. */
+static bool has_declared(const struct ph_exchange *ex)
+{
+    return ex->head.has_length && !asks_tunnel(ex);
+}
+
 int ph_exchange_on_body(struct ph_exchange *ex, const uint8_t *data, size_t n)
 {
     PH_ASSERT(ex->in != PH_EX_DONE);
-    if (ex->head.has_length && n > ex->head.length - ex->in_bytes)
+    if (has_declared(ex) && n > ex->head.length - ex->in_bytes)
         return PH_E_MALFORMED;
     ex->in = PH_EX_BODY;
     ex->in_bytes += n;
@@ -226,7 +264,7 @@ int ph_exchange_on_body(struct ph_exchange *ex, const uint8_t *data, size_t n)
 int ph_exchange_on_end(struct ph_exchange *ex)
 {
     PH_ASSERT(ex->in != PH_EX_DONE);
-    if (ex->head.has_length && ex->in_bytes != ex->head.length)
+    if (has_declared(ex) && ex->in_bytes != ex->head.length)
         return PH_E_MALFORMED;
     ex->in = PH_EX_DONE;
     ex->sink->on_end(ex->sink->self, ex);

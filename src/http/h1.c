@@ -51,6 +51,7 @@ struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
     conn->now = conn->wait_since = now;
     conn->write_since = PH_NEVER;
     ph_h1_parser_init(&conn->parser, &config->limits, tls != NULL);
+    conn->parser.websocket = config->websocket;
     ph_h1_chunked_init(&conn->chunked, config);
     ph_list_init(&conn->exchanges);
     conn_arm(conn);
@@ -160,6 +161,8 @@ static uint64_t body_to_come(const struct ph_h1_conn *conn)
     case PH_H1_BODY_CHUNKED:
         return UINT64_MAX;
     case PH_H1_HEAD:
+    case PH_H1_UPGRADING:
+    case PH_H1_TUNNEL:
     case PH_H1_STOPPED:
         break;
     }
@@ -173,7 +176,8 @@ void ph_h1_cut(struct ph_h1_exchange *ex)
     if (conn->is_aborted)
         return;
     conn->is_aborted = true;
-    conn->is_cut_framed = ex->base.head.version > 10 || ex->base.out_has_length;
+    conn->is_cut_framed =
+        !ex->base.is_tunnel && (ex->base.head.version > 10 || ex->base.out_has_length);
 }
 
 void ph_h1_on_emitted(struct ph_h1_conn *conn, struct ph_h1_exchange *ex)
@@ -194,11 +198,31 @@ void ph_h1_on_emitted(struct ph_h1_conn *conn, struct ph_h1_exchange *ex)
 
 /* --- Requests --- */
 
+static bool asks_tunnel(const struct ph_h1_exchange *ex)
+{
+    return ex->base.head.protocol[0] != '\0';
+}
+
+void ph_h1_on_upgraded(struct ph_h1_conn *conn, bool granted)
+{
+    struct ph_h1_exchange *ex = conn->body_ex;
+    if (conn->reading != PH_H1_UPGRADING)
+        return;
+    if (granted) {
+        conn->reading = PH_H1_TUNNEL;
+        return;
+    }
+    conn->body_ex = NULL;
+    ex->base.in = PH_EX_DONE;
+    conn->reading = ex->wants_close ? PH_H1_STOPPED : PH_H1_HEAD;
+}
+
 static bool is_safe(const struct ph_h1_exchange *ex)
 {
     const char *method = ex->base.head.method;
-    return !ex->has_body && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
-                             strcmp(method, "OPTIONS") == 0);
+    return !ex->has_body && !asks_tunnel(ex) &&
+           (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
+            strcmp(method, "OPTIONS") == 0);
 }
 
 /* RFC 9112 9.3.2: only safe requests are worked on side by side. */
@@ -231,6 +255,12 @@ static void dispatch(struct ph_h1_conn *conn, struct ph_h1_exchange *ex)
     const struct ph_exchange_sink *sink = ex->base.sink;
     conn->pending = NULL;
     ex->is_dispatched = true;
+    if (asks_tunnel(ex)) {
+        conn->reading = PH_H1_UPGRADING;
+        conn->body_ex = ex;
+        sink->on_request(sink->self, &ex->base);
+        return;
+    }
     if (ex->has_body) {
         conn->reading = ex->base.head.has_length ? PH_H1_BODY_LENGTH : PH_H1_BODY_CHUNKED;
         conn->body_left = ex->base.head.length;
@@ -352,6 +382,14 @@ static void read_chunked(struct ph_h1_conn *conn, const uint8_t **p, const uint8
     }
 }
 
+static void read_tunnel(struct ph_h1_conn *conn, const uint8_t **p, const uint8_t *end)
+{
+    size_t n = PH_MIN((size_t)(end - *p), body_room(conn));
+    const uint8_t *data = *p;
+    *p += n;
+    on_payload(conn, data, n);
+}
+
 static void read_head(struct ph_h1_conn *conn, const uint8_t **p, const uint8_t *end)
 {
     int rv = ph_h1_parser_feed(&conn->parser, p, end);
@@ -371,18 +409,26 @@ bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn)
                (!conn->is_draining && conn->exchange_count <= conn->config->pipelined_max);
     case PH_H1_BODY_LENGTH:
     case PH_H1_BODY_CHUNKED:
+    case PH_H1_TUNNEL:
         return body_room(conn) > 0;
+    case PH_H1_UPGRADING: /* what comes waits; but a client that leaves is to be noticed */
+        return true;
     case PH_H1_STOPPED:
         break;
     }
     return false;
 }
 
+static bool can_read(const struct ph_h1_conn *conn)
+{
+    return conn->reading != PH_H1_UPGRADING && ph_h1_conn_wants_input(conn);
+}
+
 /* Eats one run of bytes; stops early when no more is wanted. */
 static size_t read_run(struct ph_h1_conn *conn, const uint8_t *data, size_t n)
 {
     const uint8_t *p = data, *end = data + n;
-    while (p < end && ph_h1_conn_wants_input(conn)) {
+    while (p < end && can_read(conn)) {
         switch (conn->reading) {
         case PH_H1_HEAD:
             read_head(conn, &p, end);
@@ -393,6 +439,10 @@ static size_t read_run(struct ph_h1_conn *conn, const uint8_t *data, size_t n)
         case PH_H1_BODY_CHUNKED:
             read_chunked(conn, &p, end);
             break;
+        case PH_H1_TUNNEL:
+            read_tunnel(conn, &p, end);
+            break;
+        case PH_H1_UPGRADING:
         case PH_H1_STOPPED:
             break;
         }
@@ -471,6 +521,8 @@ static enum wait wait_kind(const struct ph_h1_conn *conn)
 {
     if (conn->is_aborted || conn->is_closing || !ph_h1_conn_wants_input(conn))
         return WAIT_NONE;
+    if (conn->reading == PH_H1_UPGRADING || conn->reading == PH_H1_TUNNEL)
+        return WAIT_NONE; /* the time of a tunnel is its owner's */
     if (conn->reading != PH_H1_HEAD) {
         const struct ph_h1_exchange *ex = conn->body_ex;
         /* The client may wait for a 100 as long as the application does not ask for the body. */
@@ -582,7 +634,7 @@ void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now
     struct iovec iov;
     conn->now = now;
     conn_work(conn);
-    while (ph_h1_conn_wants_input(conn) && ph_sliceq_gather(in, &iov, 1, SIZE_MAX) == 1) {
+    while (can_read(conn) && ph_sliceq_gather(in, &iov, 1, SIZE_MAX) == 1) {
         bool in_body = conn->reading != PH_H1_HEAD;
         size_t n = read_run(conn, iov.iov_base, iov.iov_len);
         ph_sliceq_advance(in, n);
@@ -617,7 +669,10 @@ void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now)
     ph_h1_write_flush(conn);
     conn_work(conn);
     bool in_body = conn->reading == PH_H1_BODY_LENGTH || conn->reading == PH_H1_BODY_CHUNKED;
-    if (in_body && conn->body_ex != NULL) {
+    if (conn->reading == PH_H1_TUNNEL && !conn->is_aborted) {
+        conn->reading = PH_H1_STOPPED;
+        PH_ASSERT(ph_exchange_on_end(&conn->body_ex->base) == 0);
+    } else if (in_body && conn->body_ex != NULL) {
         conn->is_aborted = true;
     } else if (ph_h1_current(conn) == NULL) {
         conn_close(conn);

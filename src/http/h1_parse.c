@@ -112,8 +112,10 @@ void ph_h1_parser_fini(struct ph_h1_parser *parser)
 
 void ph_h1_parser_reset(struct ph_h1_parser *parser)
 {
+    bool websocket = parser->websocket;
     ph_h1_parser_fini(parser);
     ph_h1_parser_init(parser, parser->limits, parser->tls);
+    parser->websocket = websocket;
 }
 
 static size_t request_line_max(const struct ph_h1_parser *parser)
@@ -243,8 +245,13 @@ static int check_field(struct ph_h1_parser *parser, const struct ph_field *field
         if (memcmp(field->name, "expect", 6) == 0)
             return check_expect(parser, field);
         break;
+    case 7:
+        if (memcmp(field->name, "upgrade", 7) == 0)
+            parser->names_websocket |= ph_list_has(field->value, field->value_len, "websocket");
+        break;
     case 10:
         if (memcmp(field->name, "connection", 10) == 0) {
+            parser->says_upgrade |= ph_list_has(field->value, field->value_len, "upgrade");
             parser->wants_close |= ph_list_has(field->value, field->value_len, "close");
             parser->wants_keep_alive |= ph_list_has(field->value, field->value_len, "keep-alive");
         }
@@ -295,6 +302,22 @@ static int check_host(struct ph_h1_parser *parser)
     return 0;
 }
 
+/* RFC 6455 4.1: a GET of HTTP/1.1 with Upgrade, and Connection naming it (RFC 9110 7.8; HTTP/1.0
+ * has no upgrades). A body before the tunnel is what proxies and servers disagree about: refused.
+ */
+static int check_upgrade(struct ph_h1_parser *parser)
+{
+    struct ph_head *head = &parser->head;
+    if (!parser->websocket || !parser->says_upgrade || !parser->names_websocket ||
+        head->version != 11)
+        return 0;
+    if (parser->is_chunked || (head->has_length && head->length > 0))
+        return ph_h1_fault_set(&parser->fault, 400, "an upgrade has no body");
+    if (strcmp(head->method, "GET") == 0)
+        head->protocol = "websocket";
+    return 0;
+}
+
 static int finish(struct ph_h1_parser *parser)
 {
     struct ph_head *head = &parser->head;
@@ -309,7 +332,7 @@ static int finish(struct ph_h1_parser *parser)
     if (rv == 0 && parser->is_chunked && head->has_length)
         rv = ph_h1_fault_set(&parser->fault, 400,
                              "Content-Length and Transfer-Encoding exclude each other");
-    return rv;
+    return rv == 0 ? check_upgrade(parser) : rv;
 }
 
 /* The request line, or the one empty line that may precede it. */

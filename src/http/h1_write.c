@@ -23,6 +23,7 @@ static const char *reason_of(int status)
         const char *reason;
     } reasons[] = {
         {100, "Continue"},
+        {101, "Switching Protocols"},
         {102, "Processing"},
         {103, "Early Hints"},
         {200, "OK"},
@@ -309,12 +310,27 @@ static void on_respond(struct ph_exchange *base, int status, const struct ph_fie
         return;
     }
     ex->is_begun = true;
+    if (ex->conn->body_ex == ex)
+        ph_h1_on_upgraded(ex->conn, false);
     if (base->out_is_bodiless || base->out_has_length)
         head_finish(ex, DECLARED, 0);
     else if (fin)
         head_finish(ex, LENGTH, 0);
     if (fin)
         finish(ex);
+}
+
+/* RFC 9110 15.2.2. Nothing follows on this connection but the tunnel. */
+static void on_upgrade(struct ph_exchange *base, const struct ph_field *fields, size_t n)
+{
+    struct ph_h1_exchange *ex = of(base);
+    struct ph_buf *head = head_make(101, fields, n);
+    head_append(head, "connection: upgrade\r\nupgrade: ");
+    head_append(head, base->head.protocol);
+    head_append(head, "\r\n\r\n");
+    ex->is_begun = ex->must_close = true;
+    ph_h1_on_upgraded(ex->conn, true);
+    emit(ex, ph_slice_of(head), false);
 }
 
 static void on_write(struct ph_exchange *base, struct ph_slice slice, bool fin)
@@ -401,6 +417,7 @@ const struct ph_exchange_ops ph_h1_ops = {
     .consume = on_consume,
     .reset = on_reset,
     .stop = on_stop,
+    .upgrade = on_upgrade,
 };
 
 /* --- Answers of our own --- */

@@ -108,6 +108,8 @@ struct ph_exchange_ops {
     void (*reset)(struct ph_exchange *ex, uint64_t code); /* abort both directions */
     void (*stop)(struct ph_exchange *ex,
                  uint64_t code); /* no interest in the rest of the request body */
+    /* Turns the exchange into a tunnel. NULL: respond with 200 does (extended CONNECT). */
+    void (*upgrade)(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
 };
 
 /* The error code given to ops->reset when our own application broke the response (RFC 9114 8.1). */
@@ -116,7 +118,8 @@ struct ph_exchange_ops {
 /* Owner's side. on_closed is last; the exchange is freed after it. */
 struct ph_exchange_sink {
     void *self;
-    /* A new exchange: set ex->user. The head is valid as long as the exchange. */
+    /* A new exchange: set ex->user. The head is valid as long as the exchange. May point ex->sink
+     * to another table, which then gets all that follows. */
     void (*on_request)(void *self, struct ph_exchange *ex);
     void (*on_body)(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n);
     void (*on_trailers)(void *self, struct ph_exchange *ex, const struct ph_fields *fields);
@@ -134,7 +137,14 @@ struct ph_exchange_sink {
  *      out  HEAD --respond(final)--> BODY --write(fin), trailers--> DONE
  *             \--respond(1xx)--> HEAD
  *
- * and `is_aborted` ends both: every later call of the owner gives PH_E_CLOSED. */
+ * and `is_aborted` ends both: every later call of the owner gives PH_E_CLOSED.
+ *
+ * A request whose head has a protocol asks for a tunnel: HTTP/1.1 with Upgrade (RFC 9110 7.8),
+ * later versions with extended CONNECT (RFC 8441, RFC 9220). ph_exchange_upgrade() grants it; from
+ * there on on_body and ph_exchange_write() carry raw bytes, on_end and `fin` the ends of both
+ * directions, and neither a declared length nor max_body nor body_timeout applies. Any other answer
+ * makes it an ordinary exchange: HTTP/1.1 then goes on with the next request. on_end of such a
+ * request is not called before the peer has ended its side of the tunnel. */
 enum ph_exchange_state { PH_EX_HEAD, PH_EX_BODY, PH_EX_DONE };
 
 /* Base of the engines' own structures: first member there. */
@@ -153,6 +163,7 @@ struct ph_exchange {
     bool out_has_length;
     uint64_t out_length, out_bytes; /* declared and written body bytes */
     bool is_aborted;
+    bool is_tunnel; /* ph_exchange_upgrade() was called */
 };
 /* Zeroes it; the engine then sets head (which the exchange owns from there on), path, tls. */
 void ph_exchange_init(struct ph_exchange *ex, const struct ph_exchange_ops *ops,
@@ -161,7 +172,8 @@ void ph_exchange_fini(struct ph_exchange *ex);
 /* Checked front doors for the sink's owner; they enforce RFC 9110, then call ops.
  *
  * PH_E_INVAL for field names that are not lower-case tokens, bad values, pseudo-header fields and
- * statuses outside 100 to 999 (101 included: nothing is upgraded); nothing was sent then. Fields
+ * statuses outside 100 to 999 (101 included: that is ph_exchange_upgrade()'s, and so is 2xx to an
+ * extended CONNECT, which the owner avoids); nothing was sent then. Fields
  * that belong to the connection (connection, transfer-encoding, keep-alive, ...) are taken out;
  * "connection: close" is honoured by HTTP/1.1. No body goes out on HEAD, 204, 304: its bytes are
  * swallowed, and reported as acked within the call. A declared content-length is kept: going past
@@ -171,6 +183,9 @@ void ph_exchange_fini(struct ph_exchange *ex);
  * PH_E_CLOSED after an abort. */
 int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_field *fields, size_t n,
                         bool fin);
+/* Answers 101, or 200 to an extended CONNECT, with these fields and opens the tunnel. PH_E_STATE
+ * for a request that asked for none, otherwise as respond. */
+int ph_exchange_upgrade(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
 int ph_exchange_write(struct ph_exchange *ex, struct ph_slice slice,
                       bool fin); /* takes the reference, always */
 int ph_exchange_trailers(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
@@ -250,6 +265,7 @@ struct ph_h1_config {
     size_t body_window;     /* unconsumed body bytes above which reading stops */
     size_t chunk_overhead;  /* bytes of chunk framing beyond the payload */
     size_t chunk_extension; /* bytes of extension on one chunk line */
+    bool websocket;         /* "upgrade: websocket" asks for a tunnel; otherwise it is ignored */
 };
 void ph_h1_config_default(struct ph_h1_config *config);
 

@@ -57,6 +57,7 @@ int ph_h1_field_line(const char *line, size_t n, struct ph_fields *fields,
 struct ph_h1_parser {
     const struct ph_http_limits *limits;
     bool tls;
+    bool websocket; /* of the configuration */
     enum { PH_H1_AT_START, PH_H1_AT_REQUEST_LINE, PH_H1_AT_FIELDS, PH_H1_AT_END } state;
     bool empty_line_seen; /* RFC 9112 2.2: one before the request line is passed over */
     struct ph_h1_line line;
@@ -68,6 +69,7 @@ struct ph_h1_parser {
     /* Of a complete head: */
     bool is_chunked, wants_continue;
     bool wants_close, wants_keep_alive;
+    bool says_upgrade, names_websocket; /* in Connection, in Upgrade */
 };
 void ph_h1_parser_init(struct ph_h1_parser *parser, const struct ph_http_limits *limits, bool tls);
 void ph_h1_parser_reset(struct ph_h1_parser *parser); /* for the next request; drops the head */
@@ -158,10 +160,17 @@ struct ph_h1_conn {
     uint64_t now;                  /* as last told */
 
     struct ph_h1_parser parser;
-    enum { PH_H1_HEAD, PH_H1_BODY_LENGTH, PH_H1_BODY_CHUNKED, PH_H1_STOPPED } reading;
+    enum {
+        PH_H1_HEAD,
+        PH_H1_BODY_LENGTH,
+        PH_H1_BODY_CHUNKED,
+        PH_H1_UPGRADING, /* what comes belongs to a tunnel or to the next request: not known yet */
+        PH_H1_TUNNEL,
+        PH_H1_STOPPED
+    } reading;
     uint64_t body_left;             /* BODY_LENGTH */
     struct ph_h1_chunked chunked;   /* BODY_CHUNKED */
-    struct ph_h1_exchange *body_ex; /* whose body it is; NULL: read for nobody */
+    struct ph_h1_exchange *body_ex; /* whose body or tunnel it is; NULL: read for nobody */
     bool is_body_begun;             /* a byte of it came */
     uint64_t discard_left;          /* PH_H1_DRAIN_MAX downwards */
     uint64_t requests;              /* heads completed */
@@ -195,6 +204,8 @@ void ph_h1_write_fault(struct ph_h1_conn *conn);
 void ph_h1_exchange_drop_output(struct ph_h1_exchange *ex);
 /* The response of the current exchange breaks off here, and with it the connection. */
 void ph_h1_cut(struct ph_h1_exchange *ex);
+/* The exchange that asked for a tunnel gets it, or an ordinary answer. */
+void ph_h1_on_upgraded(struct ph_h1_conn *conn, bool granted);
 /* The response of the current exchange is whole: decides what becomes of the connection. */
 void ph_h1_on_emitted(struct ph_h1_conn *conn, struct ph_h1_exchange *ex);
 

@@ -22,7 +22,8 @@ struct seen {
     struct ph_exchange *ex;
     uint64_t body;
     bool ended, closed, answered;
-    unsigned way; /* to answer */
+    bool tunnel, left; /* granted; our side of it is finished */
+    unsigned way;      /* to answer */
 };
 
 struct run {
@@ -139,7 +140,14 @@ static void on_request(void *self, struct ph_exchange *ex)
         text_add(&run->log, field->value, field->value_len);
     }
     text_say(&run->log, "\n");
-    if (hash / 8 % 4 == 0)
+    if (head->protocol[0] != '\0') { /* its end comes with the tunnel's, or never */
+        seen->tunnel = seen->way < 4;
+        if (!seen->tunnel)
+            answer(seen);
+        else
+            MUST(ph_exchange_upgrade(ex, NULL, 0) == 0);
+        seen->answered = true;
+    } else if (hash / 8 % 4 == 0)
         answer(seen); /* without having read the body */
     else if (hash / 8 % 4 == 1)
         ph_exchange_consume(ex, 0);
@@ -147,11 +155,28 @@ static void on_request(void *self, struct ph_exchange *ex)
         ph_exchange_stop(ex, 0);
 }
 
+/* Echoes up to a byte that says goodbye. */
+static void on_raw(struct run *run, struct seen *seen, const uint8_t *data, size_t n)
+{
+    for (size_t i = 0; i < n && !seen->left; i++) {
+        text_add(&run->log, data + i, 1);
+        seen->left = data[i] == 'q';
+        MUST(say(seen->ex, (const char *)data + i, 1, seen->left) == 0);
+    }
+    if (!seen->left)
+        ph_exchange_consume(seen->ex, n);
+}
+
 static void on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
 {
     struct run *run = self;
     struct seen *seen = find(run, ex);
     MUST(!seen->ended && n > 0);
+    MUST(!seen->left);
+    if (seen->tunnel) {
+        on_raw(run, seen, data, n);
+        return;
+    }
     seen->body += n;
     MUST(!ex->head.has_length || seen->body <= ex->head.length);
     MUST(seen->body <= run->config.max_body);
@@ -175,9 +200,13 @@ static void on_end(void *self, struct ph_exchange *ex)
     struct run *run = self;
     struct seen *seen = find(run, ex);
     MUST(!seen->ended);
-    MUST(!ex->head.has_length || ex->in_bytes == ex->head.length);
     seen->ended = true;
     text_say(&run->log, "\nend\n");
+    if (seen->tunnel) {
+        MUST(seen->left || say(ex, "", 0, true) == 0);
+        return;
+    }
+    MUST(!ex->head.has_length || ex->in_bytes == ex->head.length);
     answer(seen);
 }
 
@@ -236,6 +265,7 @@ static void run_init(struct run *run)
     run->config.chunk_extension = 20;
     run->config.pipelined_max = 3;
     run->config.keep_alive_requests = 12;
+    run->config.websocket = true;
     run->sink = (struct ph_exchange_sink){.self = run,
                                           .on_request = on_request,
                                           .on_body = on_body,

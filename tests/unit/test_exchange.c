@@ -303,6 +303,38 @@ TEST(exchange, request_body_is_held_against_its_length)
     rig_free(rig);
 }
 
+TEST(exchange, a_tunnel_is_granted_only_to_who_asked)
+{
+    struct ph_field fields[] = {field("x-a", "1"), field("content-length", "5"),
+                                field("connection", "close")};
+    struct ph_field bad = field("X", "1");
+    struct rig *rig = rig_new("GET", 11, NULL);
+    CHECK_INT(ph_exchange_upgrade(&rig->ex, NULL, 0), ==, PH_E_STATE);
+    rig->ex.head.protocol = "websocket";
+    CHECK_INT(ph_exchange_upgrade(&rig->ex, &bad, 1), ==, PH_E_INVAL);
+    CHECK(!rig->ex.is_tunnel);
+    CHECK_INT(ph_exchange_upgrade(&rig->ex, fields, 3), ==, 0);
+    CHECK(rig->ex.is_tunnel);
+    CHECK_STR(rig->said, "head 200 x-a=1;"); /* an engine without upgrade: extended CONNECT */
+    CHECK_INT(respond(rig, 200, NULL, NULL, true), ==, PH_E_STATE);
+    CHECK_INT(say(rig, "raw", false), ==, 0);
+    CHECK_INT(say(rig, "", true), ==, 0);
+    rig_free(rig);
+}
+
+TEST(exchange, a_tunnel_has_no_length)
+{
+    struct rig *rig = rig_new("CONNECT", 30, NULL);
+    rig->ex.head.protocol = "websocket";
+    rig->ex.head.has_length = true;
+    rig->ex.head.length = 2;
+    CHECK_INT(ph_exchange_on_body(&rig->ex, (const uint8_t *)"abc", 3), ==, 0);
+    CHECK_INT(ph_exchange_upgrade(&rig->ex, NULL, 0), ==, 0);
+    CHECK_INT(ph_exchange_on_end(&rig->ex), ==, 0);
+    CHECK_STR(rig->events, "body abc;end;");
+    rig_free(rig);
+}
+
 TEST(exchange, reset_and_stop)
 {
     struct rig *rig = rig_new("POST", 30, NULL);

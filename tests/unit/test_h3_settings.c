@@ -34,7 +34,7 @@ TEST(h3_settings, server_bytes_are_the_union_for_all_clients)
                                "\x94\xe9\xcd\x29\x01"
                                "\xac\x7c\xf0\x00\x01";
     uint8_t out[128];
-    CHECK_INT(ph_h3_settings_write(out, false, true), ==, sizeof(want) - 1);
+    CHECK_INT(ph_h3_settings_write(out, false, true, false), ==, sizeof(want) - 1);
     CHECK_MEM(out, want, sizeof(want) - 1);
 }
 
@@ -43,22 +43,30 @@ TEST(h3_settings, client_bytes)
     static const char want[] = "\x33\x01\xab\x60\x37\x42\x01\xc0\x00\x00\x00\xc6\x71\x70\x6a\x01"
                                "\x94\xe9\xcd\x29\x01\xac\x7c\xf0\x00\x01";
     uint8_t out[128];
-    CHECK_INT(ph_h3_settings_write(out, true, true), ==, sizeof(want) - 1);
+    CHECK_INT(ph_h3_settings_write(out, true, true, false), ==, sizeof(want) - 1);
     CHECK_MEM(out, want, sizeof(want) - 1);
 }
 
 TEST(h3_settings, without_webtransport_only_qpack)
 {
     uint8_t out[128];
-    CHECK_INT(ph_h3_settings_write(out, false, false), ==, 4);
+    CHECK_INT(ph_h3_settings_write(out, false, false, false), ==, 4);
     CHECK_MEM(out, "\x01\x00\x07\x00", 4);
-    CHECK_INT(ph_h3_settings_write(out, true, false), ==, 0);
+    CHECK_INT(ph_h3_settings_write(out, true, false, false), ==, 0);
+}
+
+TEST(h3_settings, websocket_needs_extended_connect_alone)
+{
+    uint8_t out[128];
+    CHECK_INT(ph_h3_settings_write(out, false, false, true), ==, 6);
+    CHECK_MEM(out, "\x01\x00\x07\x00\x08\x01", 6);
+    CHECK_INT(ph_h3_settings_write(out, true, false, true), ==, 0);
 }
 
 TEST(h3_settings, what_is_sent_is_accepted)
 {
     uint8_t out[128];
-    size_t n = ph_h3_settings_write(out, false, true);
+    size_t n = ph_h3_settings_write(out, false, true, false);
     struct ph_h3_settings settings = parse(out, n);
     CHECK(settings.enable_connect_protocol && settings.h3_datagram);
     CHECK_INT(settings.wt_draft02, ==, 1);

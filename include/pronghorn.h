@@ -296,7 +296,8 @@ typedef struct ph_request {
         *protocol; /* NUL-terminated, "" when absent; `target` is the
                        path with its query as received */
     const ph_field
-        *fields; /* in order, names in lower case, no pseudo-header fields; `host` not added */
+        *fields; /* in order, names in lower case, no pseudo-header fields; `host` not added; the
+                    cookie fields of HTTP/2 and HTTP/3 joined into the first */
     size_t fields_len;
     const char *client_host, *server_host; /* numeric addresses */
     uint16_t client_port, server_port;

@@ -312,6 +312,8 @@ PyObject *server_pump(PyObject *self, PyObject *unused);
 PyObject *server_flush(PyObject *self, PyObject *unused);
 /* To be called after anything was said to the core: makes sure that a flush follows. */
 void server_touch(Server *server);
+/* Flushes now. */
+void server_push(Server *server);
 /* Brackets code that may touch the core several times; the outermost leave flushes. */
 void server_enter(Server *server);
 void server_leave(Server *server);

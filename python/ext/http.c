@@ -264,7 +264,7 @@ static int body(Exchange *ex, Await *await, Message *message)
     await_leave(await);
     if (rc == STEP_DONE)
         rc = check_length(ex, message) < 0 ? STEP_FAIL : write_body(ex, message);
-    server_touch(ex->base.server);
+    server_push(ex->base.server);
     await_wake_first(&ex->senders);
     return rc;
 }
@@ -284,7 +284,7 @@ static int trailers(Exchange *ex, const Message *message)
     int rc = ph_chan_trailers(ex->base.chan, ex->trailers.list, ex->trailers.count);
     if (rc != PH_OK)
         return core_refused(ex, rc);
-    server_touch(ex->base.server);
+    server_push(ex->base.server);
     finish_response(ex);
     channel_access(&ex->base);
     return STEP_DONE;
@@ -418,11 +418,12 @@ static void http_detach(Channel *channel)
 static void answer_500(Exchange *ex)
 {
     static const char text[] = "Internal Server Error";
-    static const ph_field fields[] = {{"content-type", "text/plain; charset=utf-8", 12, 25}};
+    static const ph_field fields[] = {{"content-type", "text/plain; charset=utf-8", 12, 25},
+                                      {"connection", "close", 10, 5}};
     if (ex->base.chan == NULL || ex->gone)
         return;
     ex->base.status = 500;
-    ph_chan_respond(ex->base.chan, 500, fields, 1, false);
+    ph_chan_respond(ex->base.chan, 500, fields, 2, false);
     ph_chan_write(ex->base.chan, ph_buf_copy(text, sizeof(text) - 1), true);
     finish_response(ex);
     server_touch(ex->base.server);

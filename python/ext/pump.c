@@ -8,7 +8,8 @@
  *
  * Flushing: what is said to the core inside the pump or inside a step of an application's task is
  * flushed once when that ends. What other tasks say is flushed by a callback of the loop's next
- * turn, once for all of them.
+ * turn, once for all of them. A part of a response is flushed at once: what follows in the same
+ * step may block the loop, and the client is to have the part by then.
  */
 #include "ext.h"
 
@@ -46,6 +47,13 @@ void server_leave(Server *server)
 {
     if (--server->depth > 0 || !server->dirty)
         return;
+    server->dirty = false;
+    if (server->core != NULL)
+        ph_server_flush(server->core);
+}
+
+void server_push(Server *server)
+{
     server->dirty = false;
     if (server->core != NULL)
         ph_server_flush(server->core);

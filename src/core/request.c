@@ -66,6 +66,52 @@ struct ph_buf *ph_fields_pack(const struct ph_field *fields, size_t n, const cha
     return buf;
 }
 
+static bool is_cookie(const struct ph_field *field)
+{
+    return field->name_len == 6 && memcmp(field->name, "cookie", 6) == 0;
+}
+
+/* The values of the cookie fields from `first` on as one, which is what an application expects (RFC
+ * 9113 8.2.3, RFC 9114 4.2.1). Not longer than they were with their names. */
+static char *put_cookies(char *to, const struct ph_fields *fields, size_t first, size_t *len)
+{
+    char *begin = to;
+    for (size_t i = first; i < fields->count; i++) {
+        const struct ph_field *from = &fields->list[i];
+        if (!is_cookie(from))
+            continue;
+        if (i != first)
+            to = put(to, "; ", 2) - 1;
+        to = put(to, from->value, from->value_len) - 1;
+    }
+    *len = (size_t)(to - begin);
+    return to + 1;
+}
+
+/* Copies the fields; the number of them. */
+static size_t put_fields(struct ph_field *list, char *text, const struct ph_head *head)
+{
+    size_t count = 0;
+    bool has_cookie = false;
+    for (size_t i = 0; i < head->fields.count; i++) {
+        const struct ph_field *from = &head->fields.list[i];
+        bool joins = head->version >= 20 && is_cookie(from);
+        if (joins && has_cookie)
+            continue;
+        struct ph_field *field = &list[count++];
+        *field = *from;
+        field->name = text;
+        text = put(text, from->name, from->name_len);
+        field->value = text;
+        if (joins)
+            text = put_cookies(text, &head->fields, i, &field->value_len);
+        else
+            text = put(text, from->value, from->value_len);
+        has_cookie = has_cookie || joins;
+    }
+    return count;
+}
+
 struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const struct ph_path *path,
                                             const struct ph_tls_info *tls)
 {
@@ -87,14 +133,7 @@ struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const st
         text = put(text, parts[i], lens[i]);
     }
     request->fields = ph_alloc(sizeof(*request->fields) * (head->fields.count + 1));
-    for (size_t i = 0; i < head->fields.count; i++) {
-        const struct ph_field *from = &head->fields.list[i];
-        request->fields[i] = *from;
-        request->fields[i].name = text;
-        text = put(text, from->name, from->name_len);
-        request->fields[i].value = text;
-        text = put(text, from->value, from->value_len);
-    }
+    size_t fields_len = put_fields(request->fields, text, head);
     request->pub = (struct ph_request){
         .http_version = head->version,
         .method = copies[0],
@@ -103,7 +142,7 @@ struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const st
         .target = copies[3],
         .protocol = copies[4],
         .fields = request->fields,
-        .fields_len = head->fields.count,
+        .fields_len = fields_len,
         .client_host = ph_addr_host(&path->remote, request->client, sizeof(request->client)),
         .server_host = ph_addr_host(&path->local, request->server, sizeof(request->server)),
         .client_port = ph_addr_port(&path->remote),

@@ -78,6 +78,20 @@ class Running:
         self.https = ports.get("tls", 0)
 
 
+def loopback() -> dict[str, Any]:
+    """Settings of a server on loopback ports of its own, with every kind of socket."""
+    cert, key, _ = _core.dev_certificate(CERTS)
+    return {
+        "insecure_bind": ["127.0.0.1:0"],
+        "bind": ["127.0.0.1:0"],
+        "quic_bind": ["127.0.0.1:0"],
+        "certfile": cert,
+        "keyfile": key,
+        "lifespan": "off",
+        "graceful_timeout": 5,
+    }
+
+
 @contextlib.asynccontextmanager
 async def serving(
     app: App, *, expect_failure: bool = False, **config: Any
@@ -95,17 +109,7 @@ async def serving(
             failures.append(error)
             raise
 
-    cert, key, _ = _core.dev_certificate(CERTS)
-    settings: dict[str, Any] = {
-        "insecure_bind": ["127.0.0.1:0"],
-        "bind": ["127.0.0.1:0"],
-        "quic_bind": ["127.0.0.1:0"],
-        "certfile": cert,
-        "keyfile": key,
-        "lifespan": "off",
-        "graceful_timeout": 5,
-    } | config
-    server = pronghorn.Server(watched, pronghorn.Config(**settings))
+    server = pronghorn.Server(watched, pronghorn.Config(**loopback() | config))
     serve = asyncio.create_task(server.serve())
     try:
         await server.wait_started()

@@ -208,7 +208,9 @@ class Client(QuicConnectionProtocol):
 
 
 @contextlib.asynccontextmanager
-async def dial(port: int, **options: Any) -> AsyncIterator[Client]:
+async def dial(
+    port: int, *, protocol: type[Client] = Client, **options: Any
+) -> AsyncIterator[Client]:
     """Connects to 127.0.0.1 and closes at the end."""
     settings: dict[str, Any] = {
         "is_client": True,
@@ -219,7 +221,7 @@ async def dial(port: int, **options: Any) -> AsyncIterator[Client]:
     }
     configuration = QuicConfiguration(**settings | options)
     async with connect(
-        "127.0.0.1", port, configuration=configuration, create_protocol=Client
+        "127.0.0.1", port, configuration=configuration, create_protocol=protocol
     ) as client:
         assert isinstance(client, Client)
         await client.until(lambda: client.h3.received_settings is not None or client.closed)

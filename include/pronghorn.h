@@ -299,7 +299,8 @@ typedef struct ph_request {
         *fields; /* in order, names in lower case, no pseudo-header fields; `host` not added; the
                     cookie fields of HTTP/2 and HTTP/3 joined into the first */
     size_t fields_len;
-    const char *client_host, *server_host; /* numeric addresses */
+    const char *client_host, *server_host; /* numeric addresses; over a Unix socket "" and its path
+                                              ("@name" when abstract), with ports 0 */
     uint16_t client_port, server_port;
     bool tls;
     const ph_tls_info *tls_info; /* NULL without TLS */

@@ -161,12 +161,13 @@ static PyObject *make_headers(State *st, const ph_request *request)
     return list;
 }
 
+/* (host, port); (path, None) of a Unix socket, which has no port; None: unknown. */
 static PyObject *make_address(const char *host, uint16_t port)
 {
     if (host == NULL || host[0] == '\0')
         return Py_NewRef(Py_None);
-    PyObject *text = PyUnicode_FromString(host);
-    PyObject *number = PyLong_FromLong(port);
+    PyObject *text = PyUnicode_DecodeFSDefault(host);
+    PyObject *number = port != 0 ? PyLong_FromLong(port) : Py_NewRef(Py_None);
     PyObject *pair = text != NULL && number != NULL ? PyTuple_Pack(2, text, number) : NULL;
     Py_XDECREF(text);
     Py_XDECREF(number);

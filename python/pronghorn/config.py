@@ -193,13 +193,17 @@ def addresses(name: str, value: str | Iterable[str] | None) -> list[str]:
 
 
 def check_address(name: str, text: str) -> None:
-    """Only the form: whether a host exists is the core's question to the system."""
+    """Only the form: whether a host exists is the core's question to the system, and so is
+    everything about unix:PATH and fd://N."""
+    if text.startswith(("unix:", "fd://")):
+        return
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     port_ok = port.isascii() and port.isdigit() and int(port) <= 65535
     if not colon or not port_ok or (":" in host and not bracketed):
         raise ConfigError(
-            f"{name}: {text!r} is not HOST:PORT, such as localhost:8000 or [::1]:8000"
+            f"{name}: {text!r} is not HOST:PORT, such as localhost:8000 or [::1]:8000; nor is it"
+            " unix:PATH or fd://N"
         )
 
 

@@ -447,7 +447,8 @@ def url_of(scheme: str, address: str) -> str:
 
 def dev_block(bound: list[tuple[str, str]], sha256: str) -> str:
     digest = bytes.fromhex(sha256)
-    page = next((url_of("http", text) for kind, text in bound if kind == "tcp"), None)
+    pages = (text for kind, text in bound if kind == "tcp" and not text.startswith("unix:"))
+    page = next((url_of("http", text) for text in pages), None)
     quic = next((url_of("https", text) for kind, text in bound if kind == "quic"), None)
     lines = [
         f"  Page          {page}" if page else None,

@@ -189,8 +189,10 @@ const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap);
 int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port);
 
 struct ph_path {
-    struct ph_addr local, remote;
-    void *sock; /* which socket: opaque to protocol modules, compared by pointer */
+    struct ph_addr local, remote; /* unset on a Unix socket */
+    void *sock;            /* which socket: opaque to protocol modules, compared by pointer */
+    const char *unix_path; /* of the listening Unix socket, "@name" when abstract; NULL: IP.
+                              Borrowed for the server's life */
 };
 
 /* --- Buffers and slices --- */

@@ -56,7 +56,8 @@ struct option {
 #id, OPT_CHOICE, AT(id), initial, 0, 0, accepts, help, false                               \
     }
 
-#define ADDRESS_FORM "host:port, [v6]:port, localhost:port, :port"
+#define UDP_FORM "host:port, [v6]:port, localhost:port, :port, fd://number, fd://systemd"
+#define ADDRESS_FORM UDP_FORM ", unix:path"
 #define HOUR_MS UINT64_C(3600000)
 #define GIB (UINT64_C(1) << 30)
 
@@ -64,7 +65,7 @@ static const struct option options[] = {
     LIST(bind, OPT_ADDRESS, ADDRESS_FORM,
          "TCP address for HTTP/1.1; with TLS when certfile is set."),
     LIST(insecure_bind, OPT_ADDRESS, ADDRESS_FORM, "TCP address for HTTP/1.1, never with TLS."),
-    LIST(quic_bind, OPT_ADDRESS, ADDRESS_FORM, "UDP address for HTTP/3 and WebTransport."),
+    LIST(quic_bind, OPT_ADDRESS, UDP_FORM, "UDP address for HTTP/3 and WebTransport."),
     TEXT(certfile, OPT_PATH, "file", "Certificate chain in PEM, leaf first."),
     TEXT(keyfile, OPT_PATH, "file", "Private key in PEM; certfile is searched when unset."),
     TEXT(keyfile_password, OPT_STRING, "text", "Password of an encrypted key."),
@@ -162,6 +163,10 @@ static const struct option options[] = {
         "Messages between the two threads, each way; a power of two."),
     NUM(udp_buffer, OPT_BYTES, "2621440", 65536, GIB, "Kernel buffer of a UDP socket, each way."),
     NUM(backlog, OPT_COUNT, "1024", 1, 65535, "Connections that the kernel holds for accept."),
+    TEXT(uds_permissions, OPT_STRING, "octal digits, 0 to 777",
+         "Mode of the file of a Unix socket; 666 when unset: any user, as with a loopback port."),
+    TEXT(uds_user, OPT_STRING, "name, number", "Who owns the file of a Unix socket."),
+    TEXT(uds_group, OPT_STRING, "name, number", "The group that it belongs to."),
     BOOL(reuse_port, "off", "Lets several processes bind the same addresses."),
     BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
     BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
@@ -310,9 +315,25 @@ static bool parse_choice(const char *choices, const char *value, uint64_t *out)
     return false;
 }
 
-/* "host:port" with a port of 0 to 65535; the host is looked up when the server binds. */
-static bool address_is_valid(const char *value)
+/* "unix:path" or "fd://number"; whether something is there is seen when the server binds. */
+static bool is_local_address(const struct option *opt, const char *value)
 {
+    if (strncmp(value, "unix:", 5) == 0) {
+        size_t n = strlen(value + 5);
+        return opt->offset != AT(quic_bind) && n > (value[5] == '@' ? 1 : 0) &&
+               n <= PH_UNIX_PATH_MAX;
+    }
+    if (strncmp(value, "fd://systemd", 12) == 0)
+        return value[12] == '\0' || (value[12] == ':' && value[13] != '\0');
+    size_t digits = strncmp(value, "fd://", 5) == 0 ? strspn(value + 5, "0123456789") : 0;
+    return digits > 0 && digits <= 7 && value[5 + digits] == '\0';
+}
+
+/* "host:port" with a port of 0 to 65535; the host is looked up when the server binds. */
+static bool address_is_valid(const struct option *opt, const char *value)
+{
+    if (is_local_address(opt, value))
+        return true;
     const char *colon = strrchr(value, ':');
     if (colon == NULL)
         return false;
@@ -335,11 +356,20 @@ static bool is_alpn(const char *value)
     return false;
 }
 
+/* "660", "0o660": what chmod() takes. */
+static bool is_mode(const char *value)
+{
+    const char *digits = strncmp(value, "0o", 2) == 0 ? value + 2 : value;
+    size_t n = strspn(digits, "01234567");
+    return n > 0 && n <= 4 && digits[n] == '\0' && strtoul(digits, NULL, 8) <= 0777;
+}
+
 static int set_text(struct ph_config *config, const struct option *opt, const char *value)
 {
-    if (opt->offset == AT(alpn) && !is_alpn(value))
+    if ((opt->offset == AT(alpn) && !is_alpn(value)) ||
+        (opt->offset == AT(uds_permissions) && !is_mode(value)))
         return reject(config, opt, value);
-    if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(value)))
+    if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(opt, value)))
         return reject(config, opt, value);
     if (opt->repeatable) {
         list_append(member(config, opt), value);

@@ -46,6 +46,7 @@ struct ph_text_list {
 struct ph_config {
     struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin;
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
+    char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
     uint64_t reuse_port, gso, gro, server_header, date_header, webtransport;
     uint64_t backlog, udp_buffer, worker, max_connections;
@@ -353,7 +354,9 @@ struct ph_tcp_listener {
     struct ph_watch watch;
     struct ph_timer pause; /* out of descriptors: accept again later */
     struct ph_server *server;
-    struct ph_addr addr;
+    struct ph_addr addr;      /* unset on a Unix socket */
+    char *path;               /* of a Unix socket; NULL: IP */
+    struct ph_unix_file file; /* what of it is ours to remove */
     bool tls;
     bool is_ready;
     bool is_closed;
@@ -407,6 +410,12 @@ struct ph_server {
 };
 
 #define PH_SERVER_NAME "pronghorn"
+
+/* bind.c: sockets from the addresses of the configuration. Before the I/O thread runs; each failure
+ * is a sentence that begins with the option. */
+int ph_bind_all(struct ph_server *server, struct ph_err *err);
+void ph_bind_close(struct ph_server *server); /* what the I/O thread did not close */
+void ph_bind_close_listener(struct ph_tcp_listener *listener); /* either thread; again: no effect */
 
 /* engines.c: protocol engines from the configuration. */
 int ph_engines_new(struct ph_server *server, struct ph_err *err);

@@ -13,7 +13,8 @@
 struct ph_chan_request {
     struct ph_request pub;
     const char **offered;
-    char client[64], server[64]; /* numeric addresses */
+    char client[64];                               /* numeric address, "" on a Unix socket */
+    char server[PH_MAX(64, PH_UNIX_PATH_MAX + 1)]; /* numeric address or path */
     struct ph_field *fields;
     char *strings; /* of the head and the fields */
 };
@@ -143,13 +144,19 @@ struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const st
         .protocol = copies[4],
         .fields = request->fields,
         .fields_len = fields_len,
-        .client_host = ph_addr_host(&path->remote, request->client, sizeof(request->client)),
-        .server_host = ph_addr_host(&path->local, request->server, sizeof(request->server)),
+        .client_host = request->client,
+        .server_host = request->server,
         .client_port = ph_addr_port(&path->remote),
         .server_port = ph_addr_port(&path->local),
         .tls = tls != NULL,
         .tls_info = ph_tls_info_ref(tls),
     };
+    if (path->unix_path == NULL) {
+        ph_addr_host(&path->remote, request->client, sizeof(request->client));
+        ph_addr_host(&path->local, request->server, sizeof(request->server));
+    } else {
+        snprintf(request->server, sizeof(request->server), "%s", path->unix_path);
+    }
     return request;
 }
 

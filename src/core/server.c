@@ -16,11 +16,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* Addresses of one name; "localhost" has two. */
-#define ADDRS_MAX 8
-/* Attempts to find one port that is free for all addresses of a name, when it was 0. */
-#define PORT_TRIES 16
-
 /* --- Log lines before the I/O thread --- */
 
 static void log_keep(void *self, enum ph_log_level level, const char *text, size_t n)
@@ -111,113 +106,6 @@ static int load_certificates(struct ph_server *server, struct ph_err *err)
     return load_cred(&server->quic_cred, config, "dev_certificate", cert, key, err);
 }
 
-/* --- Addresses --- */
-
-static void udp_close_from(struct ph_server *server, size_t first)
-{
-    while (server->udp_n > first) {
-        struct ph_udp_socket *sock = &server->udp[--server->udp_n];
-        if (sock->udp != NULL)
-            ph_udp_close(sock->udp);
-    }
-}
-
-static void tcp_close_from(struct ph_server *server, size_t first)
-{
-    while (server->tcp_n > first) {
-        struct ph_tcp_listener *listener = &server->tcp[--server->tcp_n];
-        if (!listener->is_closed)
-            close(listener->watch.fd);
-    }
-}
-
-static int open_udp(struct ph_server *server, struct ph_addr *addr, struct ph_err *err)
-{
-    struct ph_udp_options options;
-    struct ph_udp *udp = NULL;
-    ph_engines_udp_options(&options, server->config);
-    int rc = ph_udp_open(&udp, addr, &options, err);
-    if (rc < 0)
-        return rc;
-    server->udp = ph_realloc(server->udp, (server->udp_n + 1) * sizeof(*server->udp));
-    server->udp[server->udp_n++] =
-        (struct ph_udp_socket){.udp = udp, .server = server, .addr = *addr};
-    return 0;
-}
-
-static int open_tcp(struct ph_server *server, struct ph_addr *addr, bool tls, struct ph_err *err)
-{
-    const struct ph_config *config = server->config;
-    int fd = ph_tcp_listen(addr, (int)config->backlog, config->reuse_port != 0, err);
-    if (fd < 0)
-        return fd;
-    server->tcp = ph_realloc(server->tcp, (server->tcp_n + 1) * sizeof(*server->tcp));
-    server->tcp[server->tcp_n++] =
-        (struct ph_tcp_listener){.watch = {.fd = fd}, .server = server, .addr = *addr, .tls = tls};
-    return 0;
-}
-
-enum bind_kind { BIND_TCP, BIND_TLS, BIND_QUIC };
-
-/* Opens every address of one name with the same port. */
-static int open_all(struct ph_server *server, enum bind_kind kind, const struct ph_addr *addrs,
-                    size_t n, struct ph_err *err)
-{
-    uint16_t port = ph_addr_port(&addrs[0]);
-    for (size_t i = 0; i < n; i++) {
-        struct ph_addr addr = addrs[i];
-        ph_addr_set_port(&addr, port);
-        int rc = kind == BIND_QUIC ? open_udp(server, &addr, err)
-                                   : open_tcp(server, &addr, kind == BIND_TLS, err);
-        if (rc < 0)
-            return rc;
-        port = ph_addr_port(&addr);
-    }
-    return 0;
-}
-
-static int bind_one(struct ph_server *server, enum bind_kind kind, const char *option,
-                    const char *text, struct ph_err *err)
-{
-    struct ph_addr addrs[ADDRS_MAX] = {0};
-    struct ph_err why = {""};
-    int n = ph_resolve(addrs, ADDRS_MAX, text, &why);
-    if (n < 0)
-        return ph_fail(err, n, "%s: %s", option, why.text);
-    bool any_port = ph_addr_port(&addrs[0]) == 0;
-    size_t tcp_n = server->tcp_n, udp_n = server->udp_n;
-    int rc = PH_E_IO;
-    for (int tries = 0; tries < (any_port && n > 1 ? PORT_TRIES : 1); tries++) {
-        rc = open_all(server, kind, addrs, (size_t)n, &why);
-        if (rc == 0)
-            return 0;
-        tcp_close_from(server, tcp_n);
-        udp_close_from(server, udp_n);
-    }
-    return ph_fail(err, rc, "%s: %s", option, why.text);
-}
-
-static int bind_list(struct ph_server *server, enum bind_kind kind, const char *option,
-                     const struct ph_text_list *list, struct ph_err *err)
-{
-    int rc = 0;
-    for (size_t i = 0; i < list->n && rc == 0; i++)
-        rc = bind_one(server, kind, option, list->items[i], err);
-    return rc;
-}
-
-static int bind_all(struct ph_server *server, struct ph_err *err)
-{
-    const struct ph_config *config = server->config;
-    enum bind_kind kind = config->certfile != NULL ? BIND_TLS : BIND_TCP;
-    int rc = bind_list(server, kind, "bind", &config->bind, err);
-    if (rc == 0)
-        rc = bind_list(server, BIND_TCP, "insecure_bind", &config->insecure_bind, err);
-    if (rc == 0)
-        rc = bind_list(server, BIND_QUIC, "quic_bind", &config->quic_bind, err);
-    return rc;
-}
-
 /* --- Life --- */
 
 static int init_pipe(struct ph_server *server)
@@ -233,8 +121,7 @@ static int init_pipe(struct ph_server *server)
 static void free_parts(struct ph_server *server)
 {
     ph_engines_free(server);
-    tcp_close_from(server, 0);
-    udp_close_from(server, 0);
+    ph_bind_close(server);
     ph_tcp_spare_fini(&server->tcp_spare);
     ph_free(server->tcp);
     ph_free(server->udp);
@@ -271,7 +158,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     if (rc == 0)
         rc = load_certificates(server, &why);
     if (rc == 0)
-        rc = bind_all(server, &why);
+        rc = ph_bind_all(server, &why);
     if (rc == 0)
         rc = ph_engines_new(server, &why);
     if (rc == 0) {
@@ -337,7 +224,10 @@ int ph_server_address(const ph_server *server, size_t index, const char **kind, 
 {
     if (index < server->tcp_n) {
         *kind = server->tcp[index].tls ? "tls" : "tcp";
-        ph_addr_text(&server->tcp[index].addr, text, text_len);
+        if (server->tcp[index].path != NULL)
+            snprintf(text, text_len, "unix:%s", server->tcp[index].path);
+        else
+            ph_addr_text(&server->tcp[index].addr, text, text_len);
         return 0;
     }
     index -= server->tcp_n;

@@ -135,10 +135,12 @@ static void start_engine(struct ph_tcp_conn *conn)
         conn->engine->ops->drain(conn->engine);
 }
 
-static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph_addr *remote,
+static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_addr *remote,
                      const struct ph_addr *local)
 {
+    struct ph_server *server = listener->server;
     struct ph_tls_session *session = NULL;
+    bool tls = listener->tls;
     if (tls && ph_tls_session_new(&session, server->tcp_cred, true,
                                   server->tcp_alpn[0] != NULL ? server->tcp_alpn : NULL) < 0) {
         close(fd);
@@ -148,7 +150,8 @@ static void conn_new(struct ph_server *server, int fd, bool tls, const struct ph
     ph_live_add(PH_LIVE_TCP_CONN, 1);
     conn->server = server;
     conn->tls = session;
-    conn->path = (struct ph_path){.local = *local, .remote = *remote, .sock = conn};
+    conn->path = (struct ph_path){
+        .local = *local, .remote = *remote, .sock = conn, .unix_path = listener->path};
     conn->watch = (struct ph_watch){.fd = fd, .on_ready = on_conn_ready};
     conn->timer.on_fire = on_conn_timer;
     conn->give_up = server->now + server->config->handshake_timeout * PH_MSEC;
@@ -194,7 +197,7 @@ static void accept_some(struct ph_server *server, struct ph_tcp_listener *listen
             close(fd);
             continue;
         }
-        conn_new(server, fd, listener->tls, &remote, &local);
+        conn_new(listener, fd, &remote, &local);
     }
 }
 
@@ -218,11 +221,10 @@ void ph_tcp_front_stop_listening(struct ph_server *server)
         struct ph_tcp_listener *listener = &server->tcp[i];
         if (listener->is_closed)
             continue;
-        listener->is_closed = true;
         listener->is_ready = false;
         ph_loop_timer_cancel(server->loop, &listener->pause);
         ph_loop_unwatch(server->loop, &listener->watch);
-        close(listener->watch.fd);
+        ph_bind_close_listener(listener);
     }
 }
 

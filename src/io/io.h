@@ -83,6 +83,10 @@ typedef void (*ph_udp_packet_fn)(void *self, const struct ph_udp_packet *packet)
  * kernel capped the buffers, with the sysctl to raise and the value. */
 int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_options *options,
                 struct ph_err *err);
+/* The same with a bound UDP socket that came from elsewhere: configures and takes `fd`, also on
+ * failure. */
+int ph_udp_adopt(struct ph_udp **out, int fd, struct ph_addr *addr,
+                 const struct ph_udp_options *options, struct ph_err *err);
 void ph_udp_close(struct ph_udp *udp);
 int ph_udp_fd(const struct ph_udp *udp);
 /* Receives about `budget` datagrams (an empty one counts too) and hands each to `fn`. Returns how
@@ -101,11 +105,43 @@ int ph_udp_recv(struct ph_udp *udp, int budget, ph_udp_packet_fn fn, void *self,
 ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
                     const uint8_t *data, size_t n, size_t segment, struct ph_stats *stats);
 
-/* --- TCP --- */
+/* --- TCP and Unix stream sockets --- */
 
 /* Opens a listening socket. `addr` comes back with the bound port. Returns the descriptor or
  * PH_E_IO with a sentence. */
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err);
+
+/* A Unix socket that this process listens on, and the right to remove its file. */
+struct ph_unix_file {
+    dev_t dev;
+    ino_t ino;
+    pid_t maker; /* 0: no file, or not ours */
+};
+struct ph_unix_options {
+    unsigned mode;
+    uid_t uid; /* (uid_t)-1: as it is */
+    gid_t gid;
+};
+/* Longest path of a Unix socket, without its NUL. */
+#define PH_UNIX_PATH_MAX 107
+/* Listens on `path` ("@name": abstract, no file). A socket file that nobody listens on any more is
+ * replaced; a live server, a file that is no socket and a socket of another user are refused.
+ * Returns the descriptor or PH_E_IO with a sentence. */
+int ph_unix_listen(struct ph_unix_file *file, const char *path,
+                   const struct ph_unix_options *options, int backlog, struct ph_err *err);
+/* Removes the file if this process made it and it is still the same. */
+void ph_unix_remove(const char *path, const struct ph_unix_file *file);
+/* Prepares a descriptor that came from elsewhere for accepting (listens if it does not yet); the
+ * caller keeps it, a duplicate is returned, or PH_E_CONFIG or PH_E_IO with a sentence. `path` (at
+ * least PH_UNIX_PATH_MAX + 2 bytes) is "" for an IP socket, whose address is `addr`. */
+int ph_inherit_listener(int fd, int backlog, struct ph_addr *addr, char *path, struct ph_err *err);
+/* The same for a bound UDP socket. */
+int ph_inherit_udp(int fd, struct ph_err *err);
+/* What a service manager handed over (sd_listen_fds(3): LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES):
+ * fills `out` with the descriptors of one socket type (SOCK_STREAM, SOCK_DGRAM) that have the name
+ * (NULL: any). Returns their count, at most `max`. */
+#define PH_INHERIT_MAX 64
+int ph_inherit_list(int *out, int max, int type, const char *name);
 /* One descriptor kept for the day when there is none left; embed it, one for all listeners of a
  * thread. */
 struct ph_tcp_spare {
@@ -115,7 +151,7 @@ void ph_tcp_spare_init(struct ph_tcp_spare *spare);
 void ph_tcp_spare_fini(struct ph_tcp_spare *spare);
 /* Accepts one connection, nonblocking, TCP_NODELAY. The descriptor, PH_E_AGAIN, or PH_E_IO (out of
  * descriptors: the caller pauses; the connection at hand was closed with the spare descriptor so
- * that the loop does not spin). */
+ * that the loop does not spin). Of a Unix socket, `remote` and `local` are unset. */
 int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remote,
                   struct ph_addr *local);
 /* Reads up to `cap` bytes. Count, 0 at the end, PH_E_AGAIN, PH_E_CLOSED. */

@@ -96,7 +96,7 @@ int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remo
         socklen_t len = sizeof(remote->u);
         fd = accept4(listener, &remote->u.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            remote->len = len;
+            remote->len = remote->u.sa.sa_family == AF_UNIX ? 0 : len;
             break;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK || tries == PH_TCP_ABORTED_MAX)
@@ -112,6 +112,9 @@ int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remo
         PH_ASSERT(errno != EBADF && errno != ENOTSOCK && errno != EFAULT);
     }
     spare_keep(spare); /* lost in a shortage that is over */
+    local->len = 0;
+    if (remote->len == 0)
+        return fd;
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     socklen_t len = sizeof(local->u);

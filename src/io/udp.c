@@ -108,8 +108,6 @@ static const char *configure_v4(int fd)
 
 static const char *configure_v6(int fd)
 {
-    if (!set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1))
-        return "IPV6_V6ONLY";
     if (!set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1))
         return "IPV6_RECVPKTINFO";
     if (!set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE))
@@ -139,23 +137,18 @@ static int open_fail(int fd, const struct ph_addr *addr, const char *what, struc
                    what != NULL ? ": " : "", strerror(code));
 }
 
-int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_options *options,
-                struct ph_err *err)
+static const char *configure(int fd, int family, const struct ph_udp_options *options)
 {
-    int family = addr->u.sa.sa_family;
-    *out = NULL;
-    int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return open_fail(fd, addr, "socket", err);
     const char *refused = family == AF_INET6 ? configure_v6(fd) : configure_v4(fd);
-    if (refused != NULL)
-        return open_fail(fd, addr, refused, err);
-    if (options->reuse_port && !set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1))
-        return open_fail(fd, addr, "SO_REUSEPORT", err);
     if (!options->no_gro)
         set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* without it datagrams come one by one */
-    if (bind(fd, &addr->u.sa, addr->len) != 0)
-        return open_fail(fd, addr, NULL, err);
+    return refused;
+}
+
+/* A bound, configured socket from here on. */
+static int make(struct ph_udp **out, int fd, struct ph_addr *addr,
+                const struct ph_udp_options *options, struct ph_err *err)
+{
     socklen_t len = sizeof(addr->u);
     if (getsockname(fd, &addr->u.sa, &len) != 0)
         return open_fail(fd, addr, "getsockname", err);
@@ -164,12 +157,45 @@ int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_o
 
     struct ph_udp *udp = ph_alloc(sizeof(*udp));
     udp->fd = fd;
-    udp->family = family;
+    udp->family = addr->u.sa.sa_family;
     udp->port = ph_addr_port(addr);
     udp->mode = best_mode(fd, options);
     udp->slabs = ph_alloc((size_t)PH_UDP_SLABS * PH_UDP_SLAB);
     *out = udp;
     return PH_OK;
+}
+
+int ph_udp_open(struct ph_udp **out, struct ph_addr *addr, const struct ph_udp_options *options,
+                struct ph_err *err)
+{
+    int family = addr->u.sa.sa_family;
+    *out = NULL;
+    int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return open_fail(fd, addr, "socket", err);
+    const char *refused = configure(fd, family, options);
+    if (refused == NULL && family == AF_INET6 && !set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1))
+        refused = "IPV6_V6ONLY";
+    if (refused != NULL)
+        return open_fail(fd, addr, refused, err);
+    if (options->reuse_port && !set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1))
+        return open_fail(fd, addr, "SO_REUSEPORT", err);
+    if (bind(fd, &addr->u.sa, addr->len) != 0)
+        return open_fail(fd, addr, NULL, err);
+    return make(out, fd, addr, options, err);
+}
+
+int ph_udp_adopt(struct ph_udp **out, int fd, struct ph_addr *addr,
+                 const struct ph_udp_options *options, struct ph_err *err)
+{
+    *out = NULL;
+    *addr = (struct ph_addr){.len = sizeof(addr->u)};
+    if (getsockname(fd, &addr->u.sa, &addr->len) != 0)
+        return open_fail(fd, addr, "getsockname", err);
+    const char *refused = configure(fd, addr->u.sa.sa_family, options);
+    if (refused != NULL)
+        return open_fail(fd, addr, refused, err);
+    return make(out, fd, addr, options, err);
 }
 
 void ph_udp_close(struct ph_udp *udp)

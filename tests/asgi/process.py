@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 DEADLINE = 60.0  # seconds: what has not come by then will not come
 
@@ -20,7 +21,14 @@ DEADLINE = 60.0  # seconds: what has not come by then will not come
 class Command:
     """`python -m pronghorn ...` in `folder`."""
 
-    def __init__(self, folder: Path, *args: str, argv: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *args: str,
+        argv: list[str] | None = None,
+        pass_fds: Sequence[int] = (),
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.output = ""
         self.process = subprocess.Popen(
             argv or [sys.executable, "-m", "pronghorn", *args],
@@ -28,7 +36,8 @@ class Command:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"} | (env or {}),
+            pass_fds=pass_fds,
         )
         self._deadline = time.monotonic() + DEADLINE
         assert self.process.stdout is not None
@@ -77,8 +86,8 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(folder: Path, *args: str, argv: list[str] | None = None) -> Iterator[Command]:
-    running = Command(folder, *args, argv=argv)
+def command(folder: Path, *args: str, **settings: Any) -> Iterator[Command]:
+    running = Command(folder, *args, **settings)
     try:
         yield running
     finally:

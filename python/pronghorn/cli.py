@@ -7,20 +7,36 @@ or missing file, 3 the server could not start.
 from __future__ import annotations
 
 import argparse
-import functools
+import dataclasses
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from . import _core
-from .config import LIFESPANS, LOG_LEVELS, LOOPS, VERIFY_MODES, Config
+from . import _core, kinds
+from .aliases import ALIASES
+from .config import Config
 from .errors import BAD_OPTION, ConfigError, StartupError, report
+from .options import GROUPS, LIMITS, Option, option_of
 from .server import run_or_raise
+from .sources import (
+    OPTIONS,
+    Settings,
+    flag_of,
+    from_environment,
+    from_file,
+    nearest,
+    read_env_file,
+)
 from .versions import libraries
 
 CHECK_LEAKS = "PRONGHORN_CHECK_LEAKS"  # environment: 1 makes an object left alive an error
+
+EPILOG = """\
+Every option can also be set by PRONGHORN_<NAME> in the environment and by a key of the --config
+file; the command line wins over the environment, that over the file. Each limit of the core is an
+option too (--show-limits), and so are uvicorn's and hypercorn's names (docs/coming-from.md)."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,131 +46,136 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_OPTION, f"pronghorn: {message} (pronghorn --help lists what there is)\n")
 
 
+class Given(argparse.Action):
+    """Keeps what was given in order, with the name it was given by: sources.py makes sense of it.
+    `const` is the value of an option that takes none."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        namespace.given.append((self.dest, option_string, self.const or values))
+
+
 def parser() -> Parser:
     p = Parser(
         prog="pronghorn",
+        usage="pronghorn MODULE:ATTRIBUTE [options]",
         description="Serves an ASGI application over HTTP/1.1, HTTP/3 and WebTransport.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    p.set_defaults(given=[])
     p.add_argument("app", nargs="?", metavar="MODULE:ATTRIBUTE", help="the application")
-    p.add_argument("--host", metavar="HOST", help="with --port: short for --bind (127.0.0.1)")
-    p.add_argument("--port", metavar="PORT", help="with --host: short for --bind (8000)")
-    p.add_argument(
-        "--bind", action="append", metavar="HOST:PORT", help="TCP address; TLS with --certfile"
-    )
-    p.add_argument(
-        "--insecure-bind", action="append", metavar="HOST:PORT", help="cleartext TCP address"
-    )
-    p.add_argument(
-        "--quic-bind", action="append", metavar="HOST:PORT", help="UDP: HTTP/3 and WebTransport"
-    )
-    p.add_argument("--certfile", metavar="PEM", help="certificate chain, leaf first")
-    p.add_argument("--keyfile", metavar="PEM", help="its key (in the certificate file)")
-    p.add_argument("--keyfile-password", metavar="TEXT", help="of an encrypted key")
-    p.add_argument("--ca-certs", metavar="PEM", help="who may sign client certificates")
-    p.add_argument("--verify-mode", metavar="MODE", help=f"{', '.join(VERIFY_MODES)} (none)")
-    p.add_argument(
-        "--dev",
-        action="store_true",
-        help="make a certificate that browsers take by its hash; page on 8000, QUIC on 4433",
-    )
-    p.add_argument("--cert-dir", metavar="DIR", help="where --dev keeps it (per user)")
-    p.add_argument("--factory", action="store_true", help="the attribute makes the application")
-    p.add_argument("--app-dir", metavar="DIR", default="", help="where modules are found (here)")
-    p.add_argument("--root-path", metavar="PATH", default="", help="prefix that a proxy took away")
-    p.add_argument("--lifespan", metavar="MODE", default="auto", help=f"{', '.join(LIFESPANS)}")
-    p.add_argument("--loop", metavar="LOOP", default="asyncio", help=f"{', '.join(LOOPS)}")
-    p.add_argument("--log-level", metavar="LEVEL", default="info", help=", ".join(LOG_LEVELS))
-    p.add_argument("--access-log", action="store_true", help="a line for each request")
-    p.add_argument(
-        "--graceful-timeout", metavar="SECONDS", default="10", help="that a stop waits (10)"
-    )
+    p.add_argument("-c", "--config", metavar="FILE", help="settings in TOML")
+    p.add_argument("--env-file", metavar="FILE", help="environment variables, NAME=VALUE a line")
+    groups = {name: p.add_argument_group(name) for name in GROUPS}
+    for field in dataclasses.fields(Config):
+        option = option_of(field)
+        if option is not None:
+            hidden = option.group == LIMITS
+            text = argparse.SUPPRESS if hidden else help_of(option, field.default)
+            is_on = field.default is True
+            add_option(groups[option.group], field.name, option.kind, option.flags, text, is_on)
+    for alias in ALIASES:
+        kind = OPTIONS[alias.to].kind if alias.to in OPTIONS and alias.means is None else None
+        if alias.is_flag:
+            kind = kinds.Flag()
+        add_option(p, alias.name, kind or kinds.Kind(), alias.flags, argparse.SUPPRESS)
     p.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a limit of the core (--show-limits)",
+        help="an option of the core in its own words",
     )
     p.add_argument("--show-limits", action="store_true", help="list the core's options and exit")
     p.add_argument("--version", action="store_true", help="show versions and exit")
     return p
 
 
-def config_of(args: argparse.Namespace) -> Config:
-    """ConfigError speaks of options as they are written on the command line."""
-    config = Config(
-        bind=bind_of(args),
-        insecure_bind=args.insecure_bind,
-        quic_bind=args.quic_bind,
-        certfile=args.certfile,
-        keyfile=args.keyfile,
-        keyfile_password=args.keyfile_password,
-        ca_certs=args.ca_certs,
-        verify_mode=args.verify_mode,
-        dev=args.dev,
-        cert_dir=args.cert_dir,
-        root_path=args.root_path,
-        log_level=args.log_level,
-        access_log=args.access_log,
-        lifespan=args.lifespan,
-        factory=args.factory,
-        app_dir=args.app_dir,
-        graceful_timeout=seconds_of(args.graceful_timeout),
-        loop=args.loop,
-        options=options_of(args.option),
-    )
-    config.validate()
-    return config
+def add_option(
+    to: Any, name: str, kind: kinds.Kind, flags: Sequence[str], text: str, is_on: bool = False
+) -> None:
+    """Of a switch that is on, help shows how it is turned off."""
+    flag = flag_of(name)
+    common: dict[str, Any] = {"action": Given, "dest": name, "default": argparse.SUPPRESS}
+    if not isinstance(kind, kinds.Flag):
+        metavar = "|".join(kind.choices) if is_short_choice(kind) else kind.metavar
+        to.add_argument(*flags, flag, metavar=metavar, help=text, **common)
+        return
+    on, off = (argparse.SUPPRESS, text) if is_on else (text, argparse.SUPPRESS)
+    to.add_argument(*flags, flag, nargs=0, const="on", help=on, **common)
+    to.add_argument(f"--no-{flag[2:]}", nargs=0, const="off", help=off, **common)
 
 
-def bind_of(args: argparse.Namespace) -> list[str] | None:
-    if args.host is None and args.port is None:
-        return args.bind
-    if args.bind is not None:
-        raise ConfigError("bind: says the same as --host and --port; give one or the other")
-    host = "127.0.0.1" if args.host is None else args.host
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    port = "8000" if args.port is None else args.port
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ConfigError(f"port: {port!r} is not a number from 0 to 65535")
-    return [f"{host}:{port}"]
+def is_short_choice(kind: kinds.Kind) -> bool:
+    return type(kind) is kinds.Choice and len(kind.accepts) < 30
 
 
-def seconds_of(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"graceful_timeout: {text!r} is not a number of seconds, 0 or more"
-        ) from None
+def help_of(option: Option, default: Any) -> str:
+    text = option.help.rstrip(".")
+    if text[1:2].islower():
+        text = text[0].lower() + text[1:]
+    shown = option.default_text(default)
+    if option.kind.repeatable:
+        text += "; repeatable"
+    return (f"{text} ({shown})" if shown else text).replace("%", "%%")
 
 
-def options_of(pairs: Sequence[str]) -> dict[str, list[str]]:
-    out: dict[str, list[str]] = {}
+def with_words(argv: Sequence[str]) -> Iterator[str]:
+    """`--x true`, `--x=false`, as uvicorn has some switches, become `--x` and `--no-x`."""
+    switches = {flag_of(n) for n, option in OPTIONS.items() if isinstance(option.kind, kinds.Flag)}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        flag, equals, text = word.partition("=")
+        if flag not in switches:
+            yield word
+            continue
+        if not equals and words and words[0].lower() in ("true", "false"):
+            text = words.pop(0)
+        if text and text.lower() not in kinds.YES + kinds.NO:
+            yield word
+        else:
+            yield f"--no-{flag[2:]}" if text.lower() in kinds.NO else flag
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    p = parser()
+    args, unknown = p.parse_known_args(list(with_words(sys.argv[1:] if argv is None else argv)))
+    if unknown:
+        first = unknown[0].partition("=")[0]
+        near = [s for action in p._actions for s in action.option_strings]
+        p.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(first, near)}")
+    return args
+
+
+def gather(args: argparse.Namespace, settings: Settings) -> None:
+    """Puts together what the file, the environment and the command line say. ConfigError."""
+    env_file = args.env_file or os.environ.get("PRONGHORN_ENV_FILE")
+    if env_file:
+        for name, value in read_env_file(env_file).items():
+            os.environ.setdefault(name, value)
+    file = args.config or os.environ.get("PRONGHORN_CONFIG")
+    if file:
+        settings.take(from_file(file))
+    found, notes = from_environment(os.environ)
+    settings.take(found)
+    settings.notes += notes
+    settings.take([*args.given, *core_words(args.option)])
+    if args.app is not None:
+        settings.app = args.app
+
+
+def core_words(pairs: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ConfigError(f"option: {pair!r} is not NAME=VALUE (--show-limits lists the names)")
-        out.setdefault(name.replace("-", "_"), []).append(value)
-    return out
-
-
-def as_written(args: argparse.Namespace, message: str) -> str:
-    """`quic_bind: ...` becomes `--quic-bind: ...`, or whichever option the user gave for it."""
-    name, colon, rest = message.partition(": ")
-    option = "--" + name.replace("_", "-")
-    if not colon:
-        return message
-    if any(pair.partition("=")[0].replace("-", "_") == name for pair in args.option):
-        return f"--option {name}: {rest}"
-    if name == "bind" and args.bind is None:
-        option = "--host" if args.port is None and args.host is not None else option
-        option = "--port" if args.port is not None else option
-    if any(option in action.option_strings for action in parser()._actions):
-        return f"{option}: {rest}"
-    return message
+            raise ConfigError(
+                f"--option: {pair!r} is not NAME=VALUE (--show-limits lists the names)"
+            )
+        yield "options", "--option", {name: value}
 
 
 def show_limits() -> None:
@@ -170,27 +191,31 @@ def show_version() -> None:
     )
 
 
-def fail(code: int, message: Any) -> int:
+def say(message: str) -> None:
     print(f"pronghorn: {message}", file=sys.stderr, flush=True)
-    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    args = parse(argv)
     if args.version or args.show_limits:
         show_version() if args.version else show_limits()
         return 0
-    if args.app is None:
-        return fail(BAD_OPTION, "which application? MODULE:ATTRIBUTE, such as main:app")
     code = serve(args)
     return code if os.environ.get(CHECK_LEAKS) != "1" else leak_checked(code)
 
 
 def serve(args: argparse.Namespace) -> int:
+    settings = Settings()
     try:
-        return run_or_raise(args.app, config_of(args))
+        gather(args, settings)
+        if not settings.app:
+            say("which application? MODULE:ATTRIBUTE, such as main:app")
+            return BAD_OPTION
+        for note in settings.notes:
+            say(note)
+        return run_or_raise(settings.app, settings.config())
     except (ConfigError, StartupError) as exc:
-        return report(exc, functools.partial(as_written, args))
+        return report(exc, settings.wording)
     except KeyboardInterrupt:  # before the server took over signals
         return 130
 
@@ -201,4 +226,5 @@ def leak_checked(code: int) -> int:
     left = {name: count for name, count in _core.live_objects().items() if count}
     if not left:
         return code
-    return fail(1, "leak: " + " ".join(f"{name}={count}" for name, count in left.items()))
+    say("leak: " + " ".join(f"{name}={count}" for name, count in left.items()))
+    return 1

@@ -17,13 +17,32 @@ App = Callable[..., Awaitable[Any]]
 _HERE = os.path.dirname(__file__)
 
 
-def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bool = False) -> App:
+def import_app(
+    target: str,
+    *,
+    app_dir: str | os.PathLike[str] = "",
+    factory: bool = False,
+    interface: str = "auto",
+) -> App:
     """Imports and returns the application. ConfigError: `target` is not of the form
     "module:attribute"; StartupError: there is no such thing; UserCodeError: its code raised."""
+    found = import_object("app", target, app_dir)
+    return prepare_app(found, factory=factory, interface=interface, name=target)
+
+
+def import_loop(target: str, app_dir: str | os.PathLike[str]) -> Callable[[], Any]:
+    """What makes the event loop."""
+    factory = import_object("loop", target, app_dir)
+    if not callable(factory):
+        raise StartupError(f"loop: {target}: {described(factory)} cannot be called")
+    return factory
+
+
+def import_object(option: str, target: str, app_dir: str | os.PathLike[str]) -> Any:
     module_name, colon, attribute = target.partition(":")
     if not colon or not module_name or not attribute:
-        raise ConfigError(f"app: {target!r} is not MODULE:ATTRIBUTE, such as main:app")
-    check_module_name(target, module_name, attribute)
+        raise ConfigError(f"{option}: {target!r} is not MODULE:ATTRIBUTE, such as main:app")
+    check_module_name(option, target, module_name, attribute)
     folder = os.path.abspath(app_dir)
     if not os.path.isdir(folder):
         raise ConfigError(f"app_dir: no such folder: {os.fspath(app_dir)!r}")
@@ -43,24 +62,26 @@ def import_app(target: str, *, app_dir: str | os.PathLike[str] = "", factory: bo
             found = getattr(found, part)
         except AttributeError:
             raise StartupError(f"module {module_name!r} has no attribute {attribute!r}") from None
-    return prepare_app(found, factory=factory, name=target)
+    return found
 
 
-def check_module_name(target: str, module_name: str, attribute: str) -> None:
+def check_module_name(option: str, target: str, module_name: str, attribute: str) -> None:
     """Says how to write what looks like the path of a file."""
     path = module_name.replace("\\", "/")
     if "/" in path or path.endswith(".py"):
         folder, _, name = path.removesuffix(".py").rpartition("/")
         where = f" and give its folder {folder or '/'!r} as app_dir" if "/" in path else ""
         raise ConfigError(
-            f"app: {target!r} names a file, not a module: write {name}:{attribute}{where}"
+            f"{option}: {target!r} names a file, not a module: write {name}:{attribute}{where}"
         )
     if not all(module_name.split(".")):
-        raise ConfigError(f"app: {target!r}: {module_name!r} is not the full name of a module")
+        raise ConfigError(f"{option}: {target!r}: {module_name!r} is not the full name of a module")
 
 
-def prepare_app(app: Any, *, factory: bool = False, name: str = "app") -> App:
-    """Calls a factory and wraps an ASGI 2 application. StartupError: it is not an application."""
+def prepare_app(
+    app: Any, *, factory: bool = False, interface: str = "auto", name: str = "app"
+) -> App:
+    """Calls a factory and wraps what is not ASGI 3. StartupError: it is not an application."""
     if factory:
         if not callable(app):
             raise NotAnApplication(f"{name}: not a factory: {described(app)} cannot be called")
@@ -70,14 +91,27 @@ def prepare_app(app: Any, *, factory: bool = False, name: str = "app") -> App:
             raise UserCodeError(f"the factory {name} failed") from without_our_frames(exc)
     if not callable(app):
         raise NotAnApplication(f"{name}: not an application: {described(app)} cannot be called")
-    if takes(app, 3):
+    if interface == "wsgi":
+        return wsgi_app(app)
+    if interface == "asgi3" or (interface == "auto" and takes(app, 3)):
         return app
-    if takes(app, 1) and not is_asynchronous(app):
+    if interface == "asgi2" or (takes(app, 1) and not is_asynchronous(app)):
         return single_callable(app, name)
     hint = "" if factory or not takes(app, 0) else "; if it makes the application, say so: factory"
+    if takes(app, 2) and not is_asynchronous(app):
+        hint = "; if it is a WSGI application, say so: interface=wsgi"
     raise NotAnApplication(
         f"{name}: not an ASGI application: it does not take (scope, receive, send){hint}"
     )
+
+
+def wsgi_app(app: Any) -> App:
+    """A WSGI application runs in threads of its own, as a2wsgi has it."""
+    try:
+        from a2wsgi import WSGIMiddleware
+    except ImportError:
+        raise StartupError("interface: wsgi needs a2wsgi: pip install 'pronghorn[wsgi]'") from None
+    return WSGIMiddleware(app)
 
 
 def takes(app: Callable[..., Any], count: int) -> bool:

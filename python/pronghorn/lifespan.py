@@ -10,26 +10,26 @@ import logging
 import sys
 from typing import Any
 
+from .config import Config
 from .errors import NotAnApplication, StartupError, UserCodeError, described
 from .importer import App, without_our_frames
-
-STARTUP_TIMEOUT = 60.0  # seconds
-SHUTDOWN_TIMEOUT = 30.0
 
 log = logging.getLogger("pronghorn")
 
 
 class Lifespan:
-    """One run of the protocol. `mode`: "auto" takes an application that raises or returns before
-    start-up is complete for one that does not speak it; "on" takes that as a failure; "off" asks
-    nothing. After startup(), `state` is a dict, or None when the application has no lifespan.
-    `name` is what messages call the application."""
+    """One run of the protocol. `config.lifespan`: "auto" takes an application that raises or
+    returns before start-up is complete for one that does not speak it; "on" takes that as a
+    failure; "off" asks nothing. After startup(), `state` is a dict, or None when the application
+    has no lifespan. `name` is what messages call the application."""
 
-    def __init__(self, app: App, mode: str, name: str = "app") -> None:
+    def __init__(self, app: App, config: Config, name: str = "app") -> None:
         self.state: dict[str, Any] | None = None
         self.context = contextvars.copy_context()  # of requests too: they see what start-up set
         self._app = app
-        self._mode = mode
+        self._mode = config.lifespan
+        self._startup_timeout = config.startup_timeout
+        self._shutdown_timeout = config.shutdown_timeout
         self._name = name
         self._asked = False  # the application received lifespan.startup
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ class Lifespan:
             "state": state,
         }
         self._task = self._create_task(loop, self._run(scope))
-        await self._wait_for(self._started, STARTUP_TIMEOUT)
+        await self._wait_for(self._started, self._startup_timeout)
         if self._started.done():
             reason = self._started.result()
             if reason is None:
@@ -62,7 +62,7 @@ class Lifespan:
             raise StartupError(f"lifespan: the application's start-up failed: {reason}")
         if not self._task.done():
             await self.abandon()
-            raise StartupError(f"lifespan: start-up took more than {STARTUP_TIMEOUT:g} s")
+            raise StartupError(f"lifespan: start-up took more than {self._startup_timeout:g} s")
         self._ended_early(self._task)
 
     async def shutdown(self) -> bool:
@@ -74,7 +74,7 @@ class Lifespan:
             return self._report_end(task)
         self._task = task
         self._events.put_nowait({"type": "lifespan.shutdown"})
-        await self._wait_for(self._stopped, SHUTDOWN_TIMEOUT)
+        await self._wait_for(self._stopped, self._shutdown_timeout)
         if self._stopped.done():
             reason = self._stopped.result()
             if reason is not None:
@@ -84,7 +84,7 @@ class Lifespan:
         if task.done():
             self._task = None
             return self._report_end(task)
-        log.error("lifespan: shutdown took more than %g s", SHUTDOWN_TIMEOUT)
+        log.error("lifespan: shutdown took more than %g s", self._shutdown_timeout)
         await self.abandon()
         return False
 

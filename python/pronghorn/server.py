@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import dataclasses
 import datetime
 import os
 import re
@@ -25,8 +24,9 @@ from typing import Any
 from . import _core, log
 from .config import Config
 from .errors import ConfigError, StartupError, report
-from .importer import App, import_app, prepare_app
+from .importer import App, import_app, import_loop, prepare_app
 from .lifespan import Lifespan
+from .sources import from_keywords
 
 CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
@@ -140,7 +140,7 @@ class Server:
         self._core = self._bind()
         self._addresses = self._core.addresses()
         _running.append(self)
-        lifespan = Lifespan(app, self.config.lifespan, self._app_name())
+        lifespan = Lifespan(app, self.config, self._app_name())
         if not await self._start_app(lifespan):
             return
         try:
@@ -173,9 +173,10 @@ class Server:
 
     def _load_app(self) -> App:
         config = self.config
+        how: dict[str, Any] = {"factory": config.factory, "interface": config.interface}
         if isinstance(self.app, str):
-            return import_app(self.app, app_dir=config.app_dir, factory=config.factory)
-        return prepare_app(self.app, factory=config.factory)
+            return import_app(self.app, app_dir=config.app_dir, **how)
+        return prepare_app(self.app, **how)
 
     def _bind(self) -> _core.Server:
         if self.config.dev:
@@ -338,23 +339,28 @@ async def serve(
 
 def run(app: App | str, config: Config | None = None, **options: Any) -> int:
     """Serves `app` in an event loop of its own (config.loop). Returns the exit code. `options` are
-    attributes of Config. When the server cannot start it prints why and exits, like the command:
-    SystemExit with 2 for a bad option, 3 for the rest."""
+    attributes of Config, also under uvicorn's and hypercorn's names. When the server cannot start
+    it prints why and exits, like the command: SystemExit with 2 for a bad option, 3 for the rest.
+    """
     try:
-        return run_or_raise(app, dataclasses.replace(config or Config(), **options))
+        return run_or_raise(app, from_keywords(config, options))
     except (ConfigError, StartupError) as exc:
         raise SystemExit(report(exc)) from None
 
 
 def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
-    factory = loop_factory(config.loop)
+    factory = loop_factory(config.loop, config.app_dir)
     server = Server(app, config)
     run_in_loop(server.serve(handle_signals=True), factory)
     return server.exit_code
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(
+    name: str, app_dir: str | os.PathLike[str] = ""
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    if ":" in name:
+        return import_loop(name, app_dir)
     if name != "asyncio":
         try:
             import uvloop

@@ -11,7 +11,7 @@ import traceback
 import pronghorn
 import pytest
 from harness import aio, serving
-from pronghorn import StartupError, UserCodeError, lifespan
+from pronghorn import StartupError, UserCodeError
 
 LIFESPAN = contextvars.ContextVar("LIFESPAN", default="unset")
 
@@ -53,9 +53,9 @@ def application(events, *, on_request=None, startup=None, shutdown=None):
     return app
 
 
-async def start_and_stop(app, mode="auto"):
+async def start_and_stop(app, mode="auto", **settings):
     """The server, after it was started and stopped again."""
-    server = pronghorn.Server(app, pronghorn.Config(bind="127.0.0.1:0", lifespan=mode))
+    server = pronghorn.Server(app, pronghorn.Config(bind="127.0.0.1:0", lifespan=mode, **settings))
     serve = asyncio.create_task(server.serve())
     try:
         await server.wait_started()
@@ -312,16 +312,14 @@ async def test_a_stop_during_startup_ends_it():
 
 
 @aio
-async def test_startup_and_shutdown_have_deadlines(monkeypatch, caplog):
+async def test_startup_and_shutdown_have_deadlines(caplog):
     async def forever(scope, send):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(lifespan, "STARTUP_TIMEOUT", 0.05)
-    monkeypatch.setattr(lifespan, "SHUTDOWN_TIMEOUT", 0.05)
     with pytest.raises(StartupError, match=r"start-up took more than 0\.05 s"):
-        await start_and_stop(application([], startup=forever))
+        await start_and_stop(application([], startup=forever), startup_timeout=0.05)
     with caplog.at_level(logging.ERROR, "pronghorn"):
-        server = await start_and_stop(application([], shutdown=forever))
+        server = await start_and_stop(application([], shutdown=forever), shutdown_timeout=0.05)
     assert server.exit_code == 1
     assert "shutdown took more than" in caplog.text
 

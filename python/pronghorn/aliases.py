@@ -1,0 +1,113 @@
+"""Options of uvicorn and hypercorn under the names that they have there.
+
+Where one means the same here it is taken for ours; where it has no meaning here it is accepted and
+one line says so; where it asks for what cannot be had it is refused, with what to use instead.
+docs/coming-from.md has this table. Options that have the same name there and here are not in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from .errors import ConfigError
+
+UVICORN = "uvicorn"
+HYPERCORN = "hypercorn"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alias:
+    """`name` as in a file; on the command line with dashes, and `flags`. `to`: our option. `means`
+    makes our options of a value, and may raise ValueError with the sentence that refuses it.
+    `remark`: what is different here; without `to` and `means` it is said when it is used."""
+
+    of: str
+    name: str
+    to: str = ""
+    remark: str = ""
+    flags: tuple[str, ...] = ()
+    means: Callable[[Any], dict[str, Any]] | None = None
+    refused: str = ""
+    is_flag: bool = False  # takes no value on the command line
+
+    def resolve(self, origin: str, value: Any) -> tuple[dict[str, Any], str]:
+        """Our options, and what to say about it. ConfigError: refused."""
+        if self.refused:
+            raise ConfigError(f"{origin}: {self.refused}")
+        if self.means is not None:
+            try:
+                return self.means(value), ""
+            except ValueError as exc:
+                raise ConfigError(f"{origin}: {exc}") from None
+        if self.to:
+            return {self.to: value}, ""
+        return {}, f"{origin}: accepted without effect: {self.remark}"
+
+
+def cert_reqs(value: Any) -> dict[str, Any]:
+    """The numbers of ssl.CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED."""
+    modes = {"0": "none", "1": "optional", "2": "required"}
+    return {"verify_mode": modes.get(str(value), value)}
+
+
+def worker_class(value: Any) -> dict[str, Any]:
+    if value not in ("asyncio", "uvloop"):
+        raise ValueError(f"{value!r}: applications run on asyncio or uvloop: --loop")
+    return {"loop": value}
+
+
+def access_log_file(value: Any) -> dict[str, Any]:
+    if value != "-":
+        raise ValueError(f"{value!r}: --access-log and --log-config, which can write to files")
+    return {"access_log": True}
+
+
+def error_log_file(value: Any) -> dict[str, Any]:
+    if value != "-":
+        raise ValueError(
+            f"{value!r}: the log is written to standard error: redirect that, or use --log-config"
+        )
+    return {}
+
+
+ALIASES = (
+    Alias(UVICORN, "ssl_certfile", "certfile"),
+    Alias(UVICORN, "ssl_keyfile", "keyfile"),
+    Alias(UVICORN, "ssl_keyfile_password", "keyfile_password"),
+    Alias(UVICORN, "ssl_ca_certs", "ca_certs"),
+    Alias(UVICORN, "ssl_cert_reqs", "verify_mode", "also as 0, 1, 2", means=cert_reqs),
+    Alias(UVICORN, "timeout_keep_alive", "keep_alive", "15 s when not given, not 5"),
+    Alias(UVICORN, "timeout_graceful_shutdown", "graceful_timeout", "10 s when not given"),
+    Alias(UVICORN, "h11_max_incomplete_event_size", "head_bytes", "64 KiB when not given"),
+    Alias(UVICORN, "http", remark="HTTP is parsed in C; versions: --alpn-protocols, --no-http3"),
+    Alias(UVICORN, "reset_contextvars", is_flag=True,
+          remark="each request has a context of its own anyway"),
+    Alias(HYPERCORN, "keep_alive_timeout", "keep_alive"),
+    Alias(HYPERCORN, "keep_alive_max_requests", "keep_alive_requests"),
+    Alias(HYPERCORN, "read_timeout", "body_timeout",
+          "between two pieces of a request body; heads have header_timeout"),
+    Alias(HYPERCORN, "ssl_handshake_timeout", "handshake_timeout"),
+    Alias(HYPERCORN, "h11_max_incomplete_size", "head_bytes"),
+    Alias(HYPERCORN, "h2_max_header_list_size", "head_bytes"),
+    Alias(HYPERCORN, "cert_reqs", "verify_mode", "also as 0, 1, 2", means=cert_reqs),
+    Alias(HYPERCORN, "verify_flags", refused="certificates are checked by GnuTLS: verify_mode"),
+    Alias(HYPERCORN, "include_date_header", "date_header"),
+    Alias(HYPERCORN, "include_server_header", "server_header"),
+    Alias(HYPERCORN, "application_path", "app"),
+    Alias(HYPERCORN, "loglevel", "log_level"),
+    Alias(HYPERCORN, "access_logfile", "access_log", "`-` only", means=access_log_file),
+    Alias(HYPERCORN, "accesslog", "access_log", "`-` only", means=access_log_file),
+    Alias(HYPERCORN, "error_logfile", "", "`-` only", ("--log-file",), means=error_log_file),
+    Alias(HYPERCORN, "errorlog", "", "`-` only", means=error_log_file),
+    Alias(HYPERCORN, "worker_class", "loop", "asyncio, uvloop", ("-k",), means=worker_class),
+    Alias(HYPERCORN, "debug", is_flag=True, remark="--log-level debug says more"),
+    Alias(HYPERCORN, "alt_svc_headers", remark="Alt-Svc is sent by itself where QUIC listens"),
+    Alias(HYPERCORN, "h11_pass_raw_headers",
+          refused="names of headers are in lower case, as ASGI has them"),
+    Alias(HYPERCORN, "max_app_queue_size", remark="queues are bounded in bytes: body_window"),
+    Alias(HYPERCORN, "wsgi_max_body_size", "max_body"),
+)  # fmt: skip
+
+BY_NAME = {alias.name: alias for alias in ALIASES}

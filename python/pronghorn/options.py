@@ -1,0 +1,160 @@
+"""The option table of the server. Each field of Options is one option, and everything that knows
+options reads this table: Config (its attributes), the command line, PRONGHORN_* environment, the
+configuration file, the checks of values, docs/settings.md.
+
+The core has a table of its own (src/core/config.c). What is in it and not here is an option under
+the same name all the same: core_fields() makes fields of its rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import _core, kinds
+
+LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
+
+APPLICATION = "Application"
+ADDRESSES = "Addresses"
+TLS = "TLS"
+HTTP = "HTTP"
+PROXIES = "Behind a proxy"
+LOG = "Log"
+PROCESS = "Process"
+LIMITS = "Limits and tuning of the core"
+GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, LOG, PROCESS, LIMITS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """A row. `flags`: short forms on the command line; `env`: variables read beside
+    PRONGHORN_<NAME>, which comes first; `core`: the core's option that it sets, "" for none;
+    `shown`: what help calls the default when that is not its value."""
+
+    group: str
+    kind: kinds.Kind
+    help: str
+    flags: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    core: str = ""
+    shown: str = ""
+
+    def default_text(self, default: Any) -> str:
+        if self.shown:
+            return self.shown
+        if isinstance(default, bool):
+            return self.kind.core(default)
+        if default is None or default == "":
+            return ""
+        return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def row(
+    default: Any, group: str, kind: kinds.Kind, help: str, *flags: str, secret: bool = False,
+    **more: Any,
+) -> Any:  # fmt: skip
+    """`secret`: not in the repr of a Config."""
+    option = Option(group, kind, help, flags, **more)
+    return dataclasses.field(default=default, repr=not secret, metadata={"option": option})
+
+
+PathLike = str | os.PathLike[str]
+Several = str | Iterable[str]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Options:
+    # fmt: off
+    factory: bool = row(False, APPLICATION, kinds.Flag(),
+        "The attribute is called and returns the application.")
+    app_dir: PathLike = row("", APPLICATION, kinds.Path("DIR"),
+        "Where modules are looked for.", shown="the current folder")
+    interface: str = row("auto", APPLICATION, kinds.Choice("auto", "asgi3", "asgi2", "wsgi"),
+        "What the application is; auto tells ASGI 3 from ASGI 2. wsgi needs a2wsgi.")
+    lifespan: str = row("auto", APPLICATION, kinds.Choice("auto", "on", "off"),
+        "Whether the application is started up and shut down with the lifespan protocol.")
+    startup_timeout: float = row(60.0, APPLICATION, kinds.Seconds(0.01, 86400),
+        "How long the application may take to start up.")
+    shutdown_timeout: float = row(30.0, APPLICATION, kinds.Seconds(0.01, 86400),
+        "How long the application may take to shut down.")
+    loop: str = row("asyncio", APPLICATION, kinds.Loop(),
+        "The event loop; auto: uvloop when it is installed.")
+    root_path: str = row("", APPLICATION, kinds.Prefix(),
+        "The prefix that a proxy took away; put back in front of path.")
+
+    bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+        "TCP address; with TLS when there is a certificate.", "-b", core="bind",
+        shown="127.0.0.1:8000")
+    host: str | None = row(None, ADDRESSES, kinds.Kind(),
+        "With port: the same as bind.", shown="127.0.0.1")
+    port: int | None = row(None, ADDRESSES, kinds.Number(0, 65535),
+        "With host: the same as bind.", shown="8000")
+    insecure_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+        "TCP address that is never with TLS.", core="insecure_bind")
+    quic_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+        "UDP address for HTTP/3 and WebTransport; needs a certificate.", core="quic_bind",
+        shown="that of bind, when it has TLS")
+    http3: bool = row(True, ADDRESSES, kinds.Flag(),
+        "Whether a TLS address is one for HTTP/3 too when quic_bind does not say.")
+
+    certfile: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
+        "Certificate chain, leaf first.", core="certfile")
+    keyfile: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
+        "Its private key.", core="keyfile", shown="in certfile")
+    keyfile_password: str | None = row(None, TLS, kinds.Kind(),
+        "Password of an encrypted key.", core="keyfile_password", secret=True)
+    ca_certs: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
+        "Who may sign client certificates.", core="ca_certs")
+    verify_mode: ssl.VerifyMode | str | None = row(None, TLS, kinds.VerifyMode(),
+        "Whether clients must show a certificate.", core="verify_mode", shown="none")
+    alpn_protocols: Several | None = row(None, TLS, kinds.Listed(kinds.Alpn()),
+        "Protocols to offer.", core="alpn", shown="all")
+    dev: bool = row(False, TLS, kinds.Flag(),
+        "Make a certificate that browsers accept by its hash; the page is on localhost:8000, QUIC"
+        " on localhost:4433.")
+    cert_dir: PathLike | None = row(None, TLS, kinds.Path("DIR"),
+        "Where dev keeps its certificate.", shown="per user")
+
+    log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
+        "Lines below are not made; trace adds every ASGI message.")
+    access_log: bool = row(False, LOG, kinds.Flag(), "One line a request.")
+
+    graceful_timeout: float = row(10.0, PROCESS, kinds.Seconds(0, MAX_GRACEFUL_TIMEOUT),
+        "How long a stop waits for what is under way.")
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # fmt: on
+
+
+def option_of(field: dataclasses.Field[Any]) -> Option | None:
+    return field.metadata.get("option")
+
+
+def core_fields() -> list[tuple[str, Any, Any]]:
+    """Rows of the core's table that have no row above, as fields for make_dataclass()."""
+    own = dataclasses.fields(Options)
+    taken = {field.name for field in own}
+    taken |= {option.core for field in own if (option := option_of(field))}
+    taken |= HIDDEN
+    return [
+        (name, Any, row(None, LIMITS, kinds.of_core(kind, accepts, repeatable), text, core=name,
+                        shown=shown_default(kind, default), secret=name == "secret"))
+        for name, kind, default, accepts, text, repeatable in _core.options()
+        if name not in taken
+    ]  # fmt: skip
+
+
+# Of the core only: the first follows from dev, the second from the supervisor of several workers.
+HIDDEN = {"dev_certificate", "worker"}
+
+
+def shown_default(kind: str, default: str) -> str:
+    if kind == "milliseconds" and default.isdigit():
+        return f"{int(default) / 1000:g} s"
+    if kind == "bytes" and default.isdigit():
+        return kinds.size_text(int(default))
+    return default

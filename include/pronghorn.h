@@ -187,6 +187,9 @@ PH_API void ph_server_free(ph_server *server);
     X(resets_sent)             /* stateless resets */                                              \
     X(version_negotiations)    /* Version Negotiation packets */                                   \
     X(handshakes_refused)      /* half_open_max reached */                                         \
+    X(limit_conns_per_ip)      /* max_connections_per_ip reached */                                \
+    X(limit_memory)            /* connections and requests refused: memory_budget */               \
+    X(limit_app_calls)         /* requests and sessions refused: max_concurrent_app_calls */       \
     X(limit_conns)             /* max_connections reached */                                       \
     X(limit_sessions)          /* wt_max_sessions reached */                                       \
     X(limit_pending_streams)   /* early WebTransport streams refused */                            \

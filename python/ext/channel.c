@@ -215,6 +215,13 @@ void channel_release(Channel *channel)
     server_touch(channel->server);
 }
 
+void channel_let_go(Channel *channel)
+{
+    if (channel->closed && !channel->running)
+        channel_release(channel);
+    channel_settle(channel);
+}
+
 void channel_settle(Channel *channel)
 {
     if (channel->running || channel->chan != NULL || !link_is_on(&channel->link))

@@ -378,6 +378,9 @@ void channel_free(Channel *channel);
  * reported and answered. */
 void channel_start(Channel *channel);
 void channel_release(Channel *channel); /* ph_chan_release(), once */
+/* Releases it once it is closed and its task has ended: until then the core counts it as a call of
+ * the application under way. Settles it. */
+void channel_let_go(Channel *channel);
 /* Takes it off the server's list when nothing holds it there. May free it. */
 void channel_settle(Channel *channel);
 void channel_wake(Channel *channel);   /* the first receiver, when there is something for it */

@@ -388,8 +388,7 @@ static void http_on_event(Channel *channel, ph_event *event)
         if (ex->response != RESPONSE_DONE)
             client_gone(ex);
         channel_access(channel);
-        channel_release(channel);
-        channel_settle(channel);
+        channel_let_go(channel);
         break;
     case PH_EVENT_TRAILERS: /* ASGI has no message for them */
     case PH_EVENT_REQUEST:

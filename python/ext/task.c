@@ -98,7 +98,7 @@ static void run_finish(Run *run, PyObject *exc, bool cancelled)
     channel_access(channel);
     Py_CLEAR(channel->scope);
     Py_CLEAR(channel->task);
-    channel_settle(channel);
+    channel_let_go(channel);
     Py_DECREF((PyObject *)channel);
 }
 

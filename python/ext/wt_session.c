@@ -127,8 +127,7 @@ static void on_closed(Session *session, const ph_event *event)
     }
     unpause_all(session);
     wake_everybody(session);
-    channel_release(channel);
-    channel_settle(channel);
+    channel_let_go(channel);
 }
 
 static void on_stream(Session *session, const ph_event *event)

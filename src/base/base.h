@@ -188,6 +188,15 @@ const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap);
 /* Numeric "a.b.c.d" or v6 without brackets. PH_E_INVAL otherwise. */
 int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port);
 
+/* A network: an address with the number of its leading bits that count. */
+struct ph_net {
+    uint8_t bytes[16];
+    size_t n; /* of the address: 4 or 16 */
+    unsigned bits;
+};
+int ph_net_parse(struct ph_net *net, const char *text); /* "10.0.0.0/8", "::1". PH_E_INVAL */
+bool ph_net_has(const struct ph_net *net, const struct ph_addr *addr);
+
 struct ph_path {
     struct ph_addr local, remote; /* unset on a Unix socket */
     void *sock;            /* which socket: opaque to protocol modules, compared by pointer */
@@ -322,6 +331,39 @@ void ph_cidmap_fini(struct ph_cidmap *map);
 void *ph_cidmap_get(const struct ph_cidmap *map, const void *cid, size_t n);
 void ph_cidmap_put(struct ph_cidmap *map, const void *cid, size_t n, void *value);
 void *ph_cidmap_del(struct ph_cidmap *map, const void *cid, size_t n);
+
+/* --- Admission (admission.c) --- */
+
+/* What all transports share to decide whether one more connection may come in. */
+struct ph_admission {
+    size_t conns, max_conns;
+    size_t max_per_peer; /* 0: not counted */
+    struct ph_map peers; /* address or network -> connections */
+    struct ph_net *uncounted;
+    size_t uncounted_n;
+    bool is_short; /* of memory */
+    struct ph_stats *stats;
+};
+/* A connection's place among those of its peer. Zero: it has none. */
+struct ph_admitted {
+    uint64_t key;
+    bool is_counted;
+};
+enum ph_admit { PH_ADMIT_OK, PH_ADMIT_FULL, PH_ADMIT_PEER, PH_ADMIT_MEMORY };
+/* `stats` is borrowed. */
+void ph_admission_init(struct ph_admission *adm, size_t max_conns, size_t max_per_peer,
+                       struct ph_stats *stats);
+void ph_admission_fini(struct ph_admission *adm);
+void ph_admission_except(struct ph_admission *adm, const struct ph_net *net); /* is not counted */
+/* Whether one more may come; counts refusals. Takes no place. */
+enum ph_admit ph_admission_check(const struct ph_admission *adm, const struct ph_addr *remote);
+void ph_admission_enter(struct ph_admission *adm);
+void ph_admission_leave(struct ph_admission *adm);
+/* Takes a place of the peer's, whose address is proven. false: it has none left (counted). */
+bool ph_admission_enter_peer(struct ph_admission *adm, const struct ph_addr *remote,
+                             struct ph_admitted *out);
+void ph_admission_leave_peer(struct ph_admission *adm, struct ph_admitted *admitted);
+const char *ph_admit_name(enum ph_admit verdict); /* the option that refused */
 
 /* --- Wire format --- */
 

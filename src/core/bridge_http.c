@@ -4,6 +4,8 @@
  *
  *      exchange sink -> ph_chan_io_*()          commands -> http_ops -> ph_exchange_*()
  *
+ * A request that the application has no room for is answered here with 503 and has no channel.
+ *
  * An exchange of HTTP/1.1 is answered into the output queue of its TCP connection, which is then
  * touched so that the flush writes it; one of HTTP/3 is scheduled by the QUIC endpoint itself.
  */
@@ -25,6 +27,58 @@ static void touch(struct ph_tcp_conn *conn)
         ph_tcp_front_touch(conn);
 }
 
+/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. */
+static int respond_final(const struct ph_server *server, struct ph_exchange *ex, int status,
+                         const struct ph_field *fields, size_t n, unsigned flags)
+{
+    struct ph_field *list = ph_alloc((n + 2) * sizeof(*list));
+    size_t count = n;
+    if (n > 0)
+        memcpy(list, fields, n * sizeof(*list));
+    if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
+        list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
+    if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
+        list[count++] = (struct ph_field){"server", PH_SERVER_NAME, 6, strlen(PH_SERVER_NAME)};
+    int rc = ph_exchange_respond(ex, status, list, count, (flags & PH_MSG_FIN) != 0);
+    ph_free(list);
+    return rc;
+}
+
+/* --- Too much at once --- */
+
+bool ph_bridge_http_is_full(struct ph_server *server)
+{
+    bool is_busy = server->app_calls >= server->config->max_concurrent_app_calls;
+    if (!is_busy && !server->admission.is_short)
+        return false;
+    if (is_busy)
+        ph_count(&server->stats, limit_app_calls);
+    else
+        ph_count(&server->stats, limit_memory);
+    ph_log_limited(&server->refused_log, server->now, PH_LOG_WARNING,
+                   "app: request refused status=503 limit=%s",
+                   is_busy ? "max_concurrent_app_calls" : ph_admit_name(PH_ADMIT_MEMORY));
+    return true;
+}
+
+/* 503 without asking the application. What still comes of the request is dropped. */
+static void refuse(const struct ph_server *server, struct ph_exchange *ex)
+{
+    static const char text[] = "Service Unavailable";
+    static const struct ph_field fields[] = {
+        {"retry-after", "1", 11, 1},
+        {"content-type", "text/plain; charset=utf-8", 12, 25},
+        {"content-length", "19", 14, 2},
+    };
+    ex->user = NULL;
+    if (respond_final(server, ex, 503, fields, PH_COUNT_OF(fields), 0) < 0)
+        return;
+    struct ph_buf *buf = ph_buf_copy(text, sizeof(text) - 1);
+    ph_exchange_write(ex, (struct ph_slice){buf, buf->data, buf->len}, true);
+    ph_exchange_stop(ex, PH_H3_NO_ERROR);
+    touch(tcp_of(ex));
+}
+
 /* --- From the engine --- */
 
 void ph_bridge_http_adopt(struct ph_chan *chan, struct ph_exchange *ex)
@@ -42,44 +96,56 @@ static void on_request(void *self, struct ph_exchange *ex)
         ph_bridge_http_adopt(server->rejecting, ex);
         return;
     }
+    if (server->is_refusing || ph_bridge_http_is_full(server)) {
+        refuse(server, ex);
+        return;
+    }
     struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_HTTP, NULL);
     chan->server = server;
     chan->request = ph_chan_request_new(&ex->head, &ex->path, ex->tls);
     ex->user = chan;
     ph_chan_io_attach(chan, &http_ops, ex);
     ph_count(&server->stats, requests);
+    server->app_calls++;
     ph_chan_io_pend(chan, PH_PEND_ANNOUNCE);
 }
 
 static void on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
 {
     (void)self;
-    ph_chan_io_data(ex->user, data, n);
+    if (ex->user != NULL)
+        ph_chan_io_data(ex->user, data, n);
+    else
+        ph_exchange_consume(ex, n);
 }
 
 static void on_trailers(void *self, struct ph_exchange *ex, const struct ph_fields *fields)
 {
     (void)self;
-    ph_chan_io_trailers(ex->user, fields->list, fields->count);
+    if (ex->user != NULL)
+        ph_chan_io_trailers(ex->user, fields->list, fields->count);
 }
 
 static void on_end(void *self, struct ph_exchange *ex)
 {
     (void)self;
-    ph_chan_io_fin(ex->user);
+    if (ex->user != NULL)
+        ph_chan_io_fin(ex->user);
 }
 
 static void on_acked(void *self, struct ph_exchange *ex, size_t n)
 {
     (void)self;
-    ph_chan_io_acked(ex->user, n);
+    if (ex->user != NULL)
+        ph_chan_io_acked(ex->user, n);
 }
 
 static void on_closed(void *self, struct ph_exchange *ex, bool clean, uint64_t code)
 {
     (void)self;
     struct ph_chan *chan = ex->user;
-    ph_chan_io_closed(chan, clean, chan->io.reset_sent, code, NULL, 0);
+    if (chan != NULL)
+        ph_chan_io_closed(chan, clean, chan->io.reset_sent, code, NULL, 0);
 }
 
 void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out)
@@ -106,25 +172,6 @@ static void give_up(struct ph_chan *chan, int rc)
     ph_exchange_reset(chan->io.engine.ex, PH_H3_INTERNAL_ERROR);
 }
 
-/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. */
-static int respond_final(struct ph_chan *chan, int status, const struct ph_field *fields, size_t n,
-                         unsigned flags)
-{
-    const struct ph_server *server = chan->server;
-    struct ph_field *list = ph_alloc((n + 2) * sizeof(*list));
-    size_t count = n;
-    if (n > 0)
-        memcpy(list, fields, n * sizeof(*list));
-    if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
-        list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
-    if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
-        list[count++] = (struct ph_field){"server", PH_SERVER_NAME, 6, strlen(PH_SERVER_NAME)};
-    int rc =
-        ph_exchange_respond(chan->io.engine.ex, status, list, count, (flags & PH_MSG_FIN) != 0);
-    ph_free(list);
-    return rc;
-}
-
 void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_field *fields,
                             size_t n, unsigned flags)
 {
@@ -134,7 +181,7 @@ void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_fi
     if (status < 200)
         rc = ph_exchange_respond(chan->io.engine.ex, status, fields, n, false);
     else
-        rc = respond_final(chan, status, fields, n, flags);
+        rc = respond_final(chan->server, chan->io.engine.ex, status, fields, n, flags);
     if (rc < 0)
         give_up(chan, rc);
     touch(conn);

@@ -33,6 +33,12 @@ static void note_max_datagram(struct ph_chan *chan)
 static void on_session(void *self, struct ph_wt_session *session)
 {
     struct ph_server *server = self;
+    if (ph_bridge_http_is_full(server)) {
+        server->is_refusing = true; /* the exchange that this makes gets 503 */
+        ph_wt_session_reject(session);
+        server->is_refusing = false;
+        return;
+    }
     struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_WT_SESSION, NULL);
     size_t n = 0;
     const char *const *offered = ph_wt_session_offered(session, &n);
@@ -45,6 +51,8 @@ static void on_session(void *self, struct ph_wt_session *session)
     atomic_store_explicit(&chan->id, ph_wt_session_id(session), memory_order_relaxed);
     ph_wt_session_set_user(session, chan);
     ph_chan_io_attach(chan, &session_ops, session);
+    ph_count(&server->stats, sessions);
+    server->app_calls++;
     note_max_datagram(chan);
     ph_chan_io_pend(chan, PH_PEND_ANNOUNCE);
 }

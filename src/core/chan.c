@@ -642,6 +642,8 @@ static void release_command(struct ph_chan *chan)
 {
     struct ph_chan_io *io = &chan->io;
     io->released = true;
+    if (chan->parent == NULL && chan->server != NULL) /* a test's channel has no server */
+        chan->server->app_calls--;
     io->rx_done = true;
     drop_blocks(io);
     drop_datagrams(chan);

@@ -86,6 +86,16 @@ static const struct option options[] = {
     NUM(write_stall_timeout, OPT_MS, "60000", 100, HOUR_MS,
         "A client that takes none of what is waiting for it."),
     NUM(max_connections, OPT_COUNT, "16384", 1, 1000000, "QUIC and TCP connections at once."),
+    NUM(max_connections_per_ip, OPT_COUNT, "256", 0, 1000000,
+        "Of those, of one IPv4 address or IPv6 network of 64 bits; 0 for no limit."),
+    LIST(unlimited_peer, OPT_STRING, "address, address/bits",
+         "Peers that max_connections_per_ip does not count, such as proxies; loopback when unset."),
+    NUM(max_concurrent_app_calls, OPT_COUNT, "4096", 1, 1000000,
+        "Requests and sessions that the application works on at once; more get 503."),
+    NUM(memory_budget, OPT_BYTES, "0", 0, UINT64_C(1) << 50,
+        "Resident memory of the process above which new connections and requests are refused; 0 "
+        "for "
+        "three quarters of the machine's or control group's."),
     NUM(head_bytes, OPT_BYTES, "65536", 256, 1048576,
         "Request head, decoded: name, value and 32 bytes a field."),
     NUM(head_fields, OPT_COUNT, "100", 1, 10000, "Fields of a request head."),
@@ -366,7 +376,9 @@ static bool is_mode(const char *value)
 
 static int set_text(struct ph_config *config, const struct option *opt, const char *value)
 {
+    struct ph_net net;
     if ((opt->offset == AT(alpn) && !is_alpn(value)) ||
+        (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
         (opt->offset == AT(uds_permissions) && !is_mode(value)))
         return reject(config, opt, value);
     if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(opt, value)))

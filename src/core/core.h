@@ -44,12 +44,13 @@ struct ph_text_list {
 /* Values of the option table. Numbers, booleans and choices are uint64_t, so that one table entry
  * can describe any of them; times are milliseconds here and nanoseconds everywhere else. */
 struct ph_config {
-    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin;
+    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, unlimited_peer;
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
     uint64_t reuse_port, gso, gro, server_header, date_header, webtransport;
-    uint64_t backlog, udp_buffer, worker, max_connections;
+    uint64_t backlog, udp_buffer, worker, max_connections, max_connections_per_ip, memory_budget,
+        max_concurrent_app_calls;
     uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
         write_stall_timeout;
     uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
@@ -340,6 +341,22 @@ void ph_chan_request_set_body(struct ph_chan_request *request, bool has_body);
 void ph_chan_request_free(struct ph_chan_request *request);
 const struct ph_request *ph_chan_request_get(const struct ph_chan_request *request);
 
+/* --- Memory budget (memory.c) --- */
+
+struct ph_memory {
+    uint64_t budget, page;
+    uint64_t used; /* at the last sample */
+    uint64_t next_sample, next_trim;
+    int fd; /* /proc/self/statm */
+    bool is_short;
+};
+/* Three quarters of the machine's memory, or of the control group's limit. */
+uint64_t ph_memory_budget_default(void);
+void ph_memory_init(struct ph_memory *memory, uint64_t budget); /* 0: the default */
+void ph_memory_fini(struct ph_memory *memory);
+/* Whether the process uses more than its budget. Cheap when called often. */
+bool ph_memory_sample(struct ph_memory *memory, uint64_t now);
+
 /* --- Server --- */
 
 struct ph_udp_socket {
@@ -398,6 +415,11 @@ struct ph_server {
     const char *tcp_alpn[4];
     struct ph_exchange_sink http_sink;
     struct ph_chan *rejecting; /* the session channel whose exchange is being made */
+    struct ph_admission admission;
+    struct ph_memory memory;
+    size_t app_calls; /* requests and sessions that the application has not released */
+    bool is_refusing; /* a session that there is no room for is being turned into an exchange */
+    struct ph_bucket refused_log;
     struct ph_link tcp_conns, tcp_ready, tcp_dirty, tcp_dead;
     size_t tcp_count;
     uint8_t *scratch; /* PH_TCP_SCRATCH bytes */
@@ -436,6 +458,8 @@ void *ph_iothread_main(void *server);
 
 /* bridge_http.c */
 void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out);
+/* Whether one more request or session must be answered with 503; counts and logs it. */
+bool ph_bridge_http_is_full(struct ph_server *server);
 /* Hands a session that the application rejects over to its exchange. */
 void ph_bridge_http_adopt(struct ph_chan *chan, struct ph_exchange *ex);
 void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_field *fields,

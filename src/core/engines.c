@@ -206,6 +206,7 @@ int ph_engines_new(struct ph_server *server, struct ph_err *err)
     struct ph_quic_config quic;
     int rc = ph_engines_quic_config(&quic, server->config, err);
     quic.cred = server->quic_cred;
+    quic.admission = &server->admission;
     if (rc == 0)
         rc = make_engines(server, &quic, err);
     explicit_bzero(&quic, sizeof(quic)); /* the secret does not stay on the stack */

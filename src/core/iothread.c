@@ -217,6 +217,7 @@ static void turn(struct ph_server *server)
     wait_for_work(server);
     server->now = ph_clock_now();
     server->pipe.io.now = server->now;
+    server->admission.is_short = ph_memory_sample(&server->memory, server->now);
     date_renew(server);
     take_commands(server);
     udp_in(server);

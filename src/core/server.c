@@ -117,6 +117,21 @@ static int init_pipe(struct ph_server *server)
                         &server->stats);
 }
 
+static void init_admission(struct ph_server *server)
+{
+    static const char *const loopback[] = {"127.0.0.0/8", "::1"};
+    const struct ph_config *config = server->config;
+    size_t n = config->unlimited_peer.n;
+    ph_admission_init(&server->admission, config->max_connections, config->max_connections_per_ip,
+                      &server->stats);
+    for (size_t i = 0; i < (n > 0 ? n : PH_COUNT_OF(loopback)); i++) {
+        struct ph_net net;
+        int rc = ph_net_parse(&net, n > 0 ? config->unlimited_peer.items[i] : loopback[i]);
+        PH_ASSERT(rc == 0); /* checked when it was set */
+        ph_admission_except(&server->admission, &net);
+    }
+}
+
 /* What ph_server_new() made and the I/O thread did not free. */
 static void free_parts(struct ph_server *server)
 {
@@ -130,6 +145,8 @@ static void free_parts(struct ph_server *server)
     ph_tls_cred_unref(server->tcp_cred);
     ph_tls_cred_unref(server->quic_cred);
     log_drop(server);
+    ph_admission_fini(&server->admission);
+    ph_memory_fini(&server->memory);
     ph_free(server->scratch);
     ph_config_free(server->config);
     ph_free(server);
@@ -153,6 +170,8 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
         .log = log_keep, .self = server, .level = (enum ph_log_level)config->log_level};
     ph_thread_set(&env);
     ph_iothread_prepare(server);
+    init_admission(server);
+    ph_memory_init(&server->memory, config->memory_budget);
 
     int rc = check_config(server->config, &why);
     if (rc == 0)

@@ -46,6 +46,7 @@ struct ph_tcp_conn {
     bool is_cutting;              /* what is queued of a cut response is on its way */
     bool is_lingering;
     bool is_closed;
+    struct ph_admitted admitted;
     size_t lingered;       /* bytes discarded */
     uint64_t give_up;      /* handshake, stalled records, lingering: when to close; PH_NEVER */
     size_t records_before; /* records waiting when `give_up` was set */
@@ -80,6 +81,8 @@ static void conn_close(struct ph_tcp_conn *conn, bool abort)
     ph_list_remove(&conn->all);
     ph_list_append(&server->tcp_dead, &conn->all);
     server->tcp_count--;
+    ph_admission_leave(&server->admission);
+    ph_admission_leave_peer(&server->admission, &conn->admitted);
     ph_count(&server->stats, conns_closed);
 }
 
@@ -159,6 +162,8 @@ static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_a
     ph_sliceq_init(&conn->out);
     ph_list_append(&server->tcp_conns, &conn->all);
     server->tcp_count++;
+    ph_admission_enter(&server->admission);
+    ph_admission_enter_peer(&server->admission, remote, &conn->admitted);
     ph_count(&server->stats, conns_accepted);
     ph_loop_watch(server->loop, &conn->watch, PH_IO_READ);
     if (!tls)
@@ -188,12 +193,10 @@ static void accept_some(struct ph_server *server, struct ph_tcp_listener *listen
             ph_loop_timer_set(server->loop, &listener->pause, server->now + ACCEPT_PAUSE);
             return;
         }
-        size_t quic = server->quic != NULL ? ph_quic_endpoint_conns(server->quic) : 0;
-        if (server->tcp_count + quic >= server->config->max_connections) {
-            ph_count(&server->stats, limit_conns);
+        enum ph_admit verdict = ph_admission_check(&server->admission, &remote);
+        if (verdict != PH_ADMIT_OK) {
             ph_log_limited(&server->tcp_log, server->now, PH_LOG_WARNING,
-                           "tcp: connection refused max_connections=%llu",
-                           (unsigned long long)server->config->max_connections);
+                           "tcp: connection refused limit=%s", ph_admit_name(verdict));
             close(fd);
             continue;
         }

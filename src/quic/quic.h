@@ -32,6 +32,7 @@ struct ph_quic_config {
     uint32_t half_open_retry; /* handshakes under way above which Retry is asked for */
     uint32_t half_open_max;   /* above: dropped */
     uint32_t max_conns;
+    struct ph_admission *admission;             /* borrowed; NULL: max_conns alone decides */
     uint64_t idle_timeout, handshake_timeout;   /* ns */
     uint64_t max_streams_bidi, max_streams_uni; /* of the peer, at once */
     uint64_t stream_window, conn_window,

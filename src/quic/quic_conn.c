@@ -48,6 +48,8 @@ static struct ph_quic_conn *conn_new(struct ph_quic_endpoint *ep, const struct p
     ph_bucket_init(&conn->path_change, PATH_CHANGE_BURST, PATH_CHANGE_RATE, ep->now);
     ph_list_append(&ep->conns, &conn->link);
     ep->alive++;
+    if (ep->config.admission != NULL)
+        ph_admission_enter(ep->config.admission);
     ph_live_add(PH_LIVE_QUIC_CONN, 1);
     return conn;
 }
@@ -138,6 +140,8 @@ struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const stru
         ph_quic_conn_settle(conn);
         return NULL;
     }
+    if (accept->token_valid)
+        ph_quic_conn_enter_peer(conn); /* there was room a moment ago */
     ph_quic_conn_cid_add(conn, &scid);
     if (ph_cidmap_get(&ep->cids, hd->dcid.data, hd->dcid.datalen) == NULL) {
         conn->odcid = hd->dcid;
@@ -293,6 +297,10 @@ static void deliver_end(struct ph_quic_conn *conn)
     bool told = conn->ready;
     conn->state = PH_QUIC_ENDED;
     ep->alive--;
+    if (ep->config.admission != NULL) {
+        ph_admission_leave(ep->config.admission);
+        ph_admission_leave_peer(ep->config.admission, &conn->admitted);
+    }
     if (conn->half_open) {
         conn->half_open = false;
         ep->half_open--;
@@ -413,6 +421,20 @@ void ph_quic_conn_close(struct ph_quic_conn *conn, uint64_t code, const char *re
 {
     if (conn->state == PH_QUIC_LIVE)
         want_end(conn, PH_QUIC_END_LOCAL, true, code, reason, reason != NULL ? strlen(reason) : 0);
+}
+
+bool ph_quic_conn_enter_peer(struct ph_quic_conn *conn)
+{
+    struct ph_admission *admission = conn->ep->config.admission;
+    if (admission == NULL || !conn->server || conn->admitted.is_counted)
+        return true;
+    return ph_admission_enter_peer(admission, &conn->path.remote, &conn->admitted);
+}
+
+void ph_quic_conn_refuse(struct ph_quic_conn *conn)
+{
+    static const char reason[] = "too many connections";
+    want_end(conn, PH_QUIC_END_LOCAL, false, NGTCP2_CONNECTION_REFUSED, reason, sizeof(reason) - 1);
 }
 
 void ph_quic_conn_glitch(struct ph_quic_conn *conn, unsigned tokens)

@@ -280,6 +280,22 @@ static void feed_first(struct ph_quic_endpoint *ep, const struct ph_path *path, 
         send_retry(ep, path, hd);
 }
 
+/* The peer's own places are looked at, but taken only when its address is proven. */
+static bool has_room(struct ph_quic_endpoint *ep, const struct ph_path *path)
+{
+    if (ep->alive >= ep->config.max_conns) {
+        ph_count(ep->stats, limit_conns);
+        return false;
+    }
+    if (ep->config.admission == NULL)
+        return true;
+    enum ph_admit verdict = ph_admission_check(ep->config.admission, &path->remote);
+    if (verdict != PH_ADMIT_OK)
+        ph_log_limited(&ep->log, ep->now, PH_LOG_WARNING, "quic: connection refused limit=%s",
+                       ph_admit_name(verdict));
+    return verdict == PH_ADMIT_OK;
+}
+
 /* Decides about the first packet of a connection. */
 static void accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
                            const uint8_t *data, size_t n, const ngtcp2_version_cid *vc)
@@ -296,9 +312,7 @@ static void accept_initial(struct ph_quic_endpoint *ep, const struct ph_path *pa
         ph_count(ep->stats, handshakes_refused);
         return;
     }
-    if (ep->refusing || ep->alive >= ep->config.max_conns) {
-        if (!ep->refusing)
-            ph_count(ep->stats, limit_conns);
+    if (ep->refusing || !has_room(ep, path)) {
         send_refusal(ep, path, &hd, NGTCP2_CONNECTION_REFUSED);
         return;
     }

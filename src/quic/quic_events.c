@@ -68,6 +68,10 @@ static int on_handshake_completed(ngtcp2_conn *qc, void *user_data)
         conn->half_open = false;
         conn->ep->half_open--;
     }
+    if (!ph_quic_conn_enter_peer(conn)) {
+        ph_quic_conn_refuse(conn);
+        return 0;
+    }
     if (conn->server)
         submit_token(conn); /* one a connection: tokens are not worth hoarding */
     ph_quic_conn_ready(conn);

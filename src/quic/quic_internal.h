@@ -132,6 +132,7 @@ struct ph_quic_conn {
     gnutls_session_t tls;
     const struct ph_tls_info *tls_info; /* own; made when it is first asked for */
     enum ph_quic_conn_state state;
+    struct ph_admitted admitted;
     bool server, ready, handshake_done, half_open;
     bool wants_bidi, wants_uni; /* an open was refused: tell when there is credit again */
     bool ready_pending;         /* 1-RTT keys are there, on_ready not yet called */
@@ -231,6 +232,9 @@ void ph_quic_conn_feed(struct ph_quic_conn *conn, const struct ph_path *path, ui
 void ph_quic_conn_expire(struct ph_quic_conn *conn);
 void ph_quic_conn_settle(struct ph_quic_conn *conn); /* applies what was recorded */
 void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr);
+void ph_quic_conn_refuse(struct ph_quic_conn *conn); /* closes it: CONNECTION_REFUSED */
+/* The address is proven: takes a place of the peer's. false: it has none left. */
+bool ph_quic_conn_enter_peer(struct ph_quic_conn *conn);
 void ph_quic_conn_rearm(struct ph_quic_conn *conn); /* puts it into the heap by its expiry */
 void ph_quic_conn_begin_closing(struct ph_quic_conn *conn);
 void ph_quic_conn_die(struct ph_quic_conn *conn); /* onto the dead list */

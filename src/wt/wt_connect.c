@@ -143,7 +143,6 @@ bool ph_wt_on_connect(void *self, struct ph_h3_conn *h3, struct ph_h3_request *r
     read_offered(session, head);
     ph_wt_timer_set(&session->timer, &wt->asked, ph_wt_conn_now(conn) + wt->config.accept_timeout);
     ph_wt_pending_session_known(conn, session->id);
-    ph_count(wt->stats, sessions);
     wt->sink.on_session(wt->sink.self, session);
     return true;
 }

@@ -532,6 +532,69 @@ TEST(sim_quic, above_the_half_open_limit_initials_are_dropped)
     quic_pair_fini(&pair);
 }
 
+static bool three_or_more_are_through(void *arg)
+{
+    const struct quic_pair *pair = arg;
+    return pair->client.handshakes >= 3 && ph_quic_endpoint_conns(pair->client_node->ep) == 3;
+}
+
+/* All begin together, so that the last two are found to be too many when their address is proven:
+ * at the end of the handshake, or by the token of a Retry. Later ones are refused at once. */
+TEST(sim_quic, connections_of_one_peer_above_its_limit_are_refused)
+{
+    for (int always_retry = 0; always_retry < 2; always_retry++) {
+        struct ph_stats stats = {0};
+        struct ph_admission adm;
+        struct quic_pair pair;
+        quic_pair_init(&pair, 27, &quic_clean_link);
+        ph_admission_init(&adm, 100, 3, &stats);
+        pair.server_config.admission = &adm;
+        pair.server_config.always_retry = always_retry;
+        quic_pair_start(&pair);
+        start_clients(&pair, 4);
+        CHECK(quic_pair_run(&pair, three_or_more_are_through, 8 * PH_SEC));
+        CHECK_INT(ph_quic_endpoint_conns(pair.server_node->ep), ==, 3);
+        CHECK_INT(stats.limit_conns_per_ip, ==, 2);
+        start_clients(&pair, 1);
+        sim_run_for(pair.sim, 1 * PH_SEC);
+        CHECK_INT(stats.limit_conns_per_ip, ==, 3);
+        CHECK_INT(ph_quic_endpoint_conns(pair.client_node->ep), ==, 3);
+        CHECK_INT(adm.conns, ==, 3);
+        ph_quic_conn_close(pair.client.conn, 0, NULL); /* any of them: a place is free again */
+        sim_run_for(pair.sim, 1 * PH_SEC);
+        CHECK_INT(adm.conns, ==, 2);
+        start_clients(&pair, 1);
+        sim_run_for(pair.sim, 1 * PH_SEC);
+        CHECK_INT(ph_quic_endpoint_conns(pair.client_node->ep), ==, 3);
+        CHECK_INT(stats.limit_conns_per_ip, ==, 3);
+        quic_pair_fini(&pair);
+        CHECK_INT(adm.conns, ==, 0);
+        CHECK_INT(adm.peers.count, ==, 0);
+        ph_admission_fini(&adm);
+    }
+}
+
+/* Whoever forges addresses takes places of the whole, never of the one whose address it is. */
+TEST(sim_quic, unproven_addresses_take_no_place_of_a_peer)
+{
+    struct ph_stats stats = {0};
+    struct ph_admission adm;
+    struct quic_pair pair;
+    quic_pair_init(&pair, 28, &quic_clean_link);
+    ph_admission_init(&adm, 100, 1, &stats);
+    pair.server_config.admission = &adm;
+    quic_pair_start(&pair);
+    start_clients(&pair, 5);
+    pair.server_node->link.loss = 1000;
+    sim_run_for(pair.sim, 11 * PH_MSEC);
+    CHECK_INT(adm.conns, ==, 6);
+    CHECK_INT(adm.peers.count, ==, 0);
+    CHECK_INT(stats.limit_conns_per_ip, ==, 0);
+    quic_pair_fini(&pair);
+    CHECK_INT(adm.conns, ==, 0);
+    ph_admission_fini(&adm);
+}
+
 TEST(sim_quic, connections_above_the_limit_are_refused)
 {
     struct quic_pair pair;

@@ -93,7 +93,8 @@ static const struct place places[] = {
 };
 
 /* Numbers that the core itself reads. */
-static const char *const of_the_core[] = {"ring_slots", "backlog"};
+static const char *const of_the_core[] = {"ring_slots", "backlog", "max_connections_per_ip",
+                                          "max_concurrent_app_calls", "memory_budget"};
 
 static void map(struct mapped *out, const struct ph_config *config)
 {

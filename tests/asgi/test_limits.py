@@ -1,0 +1,239 @@
+"""Limits of the whole server: at their value nothing happens, one past it the right refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from harness import Receive, Running, Scope, Send, aio, serving, until_stats
+from test_http import ask_h1, ask_h3, request_h3
+from wt_client import dial
+
+
+class Doors:
+    """An application whose calls stay inside until the test lets them out."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.changed = asyncio.Condition()
+        self.leave = asyncio.Event()
+        self.received: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/quick":
+            await reply(send)
+            return
+        await self._count(1)
+        try:
+            if scope["type"] == "webtransport":
+                await receive()
+                await send({"type": "webtransport.accept"})
+                await self.leave.wait()
+            else:
+                await self.leave.wait()
+                await reply(send)
+        except OSError:  # the client has left long ago
+            pass
+        finally:
+            await self._count(-1)
+
+    async def _count(self, n: int) -> None:
+        async with self.changed:
+            self.inside += n
+            self.changed.notify_all()
+
+    async def until(self, n: int) -> None:
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(lambda: self.inside == n), 20)
+
+
+async def reply(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+async def status_h3(server: Running, **kwargs: Any) -> tuple[int, str | None]:
+    answer = await ask_h3(server, **kwargs)
+    return answer.status, answer.header("retry-after")
+
+
+async def status_h1(server: Running, **kwargs: Any) -> tuple[int, str | None]:
+    answer = await ask_h1(server, **kwargs)
+    return answer.status, answer.header("retry-after")
+
+
+async def status_session(server: Running) -> tuple[int, str | None]:
+    async with dial(server.quic) as client:
+        headers = await client.connect_session("/quick")
+        return int(headers[":status"]), headers.get("retry-after")
+
+
+# --- calls of the application at once ------------------------------------------------------------
+
+
+@aio
+async def test_calls_above_the_limit_get_503() -> None:
+    app = Doors()
+    async with serving(app, options={"max_concurrent_app_calls": 3}) as server:
+        first = asyncio.create_task(ask_h1(server))
+        second = asyncio.create_task(ask_h3(server))
+        async with dial(server.quic) as client:
+            await client.connect_session("/")
+            await app.until(3)  # a request of each protocol and a session
+            body = b"x" * 100_000
+            assert await status_h1(server) == (503, "1")
+            assert await status_h1(server, method="POST", body=body) == (503, "1")
+            assert await status_h3(server) == (503, "1")
+            assert await status_h3(server, method="POST", body=body) == (503, "1")
+            assert await status_session(server) == (503, "1")
+            assert server.server.stats()["limit_app_calls"] == 5
+            assert server.server.stats()["requests"] == 2
+            app.leave.set()
+            assert (await first).status == (await second).status == 200
+        await app.until(0)
+        assert (await status_h1(server, target="/quick"))[0] == 200
+        assert server.server.stats()["limit_app_calls"] == 5
+
+
+@aio
+async def test_a_refusal_leaves_the_connection_usable() -> None:
+    app = Doors()
+    async with serving(app, options={"max_concurrent_app_calls": 1}) as server:
+        held = asyncio.create_task(ask_h1(server))
+        await app.until(1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        request = b"POST /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in head
+        assert await reader.readexactly(19) == b"Service Unavailable"
+        app.leave.set()
+        assert (await held).status == 200
+        await app.until(0)
+        writer.write(request)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
+@aio
+async def test_a_call_counts_until_it_ends_though_its_client_has_left() -> None:
+    app = Doors()
+    async with serving(app, options={"max_concurrent_app_calls": 2}) as server:
+        async with dial(server.quic) as client:
+            request_h3(client)
+            await client.connect_session("/")
+            await app.until(2)
+        await until_stats(lambda stats: stats["conns_closed"] == stats["conns_accepted"])
+        assert (await status_h1(server))[0] == 503
+        app.leave.set()
+        await app.until(0)
+        assert (await status_h1(server))[0] == 200
+
+
+@aio
+async def test_a_hundred_calls_at_once_are_honest_work() -> None:
+    app = Doors()
+    async with serving(app) as server, dial(server.quic) as client:
+        streams = [request_h3(client) for _ in range(100)]
+        await app.until(100)
+        app.leave.set()
+        await client.until(lambda: client.finished >= set(streams))
+        assert {client.headers[stream][":status"] for stream in streams} == {"200"}
+        assert server.server.stats()["limit_app_calls"] == 0
+
+
+# --- connections of one address ------------------------------------------------------------------
+
+NOT_LOOPBACK = {"unlimited_peer": "192.0.2.1"}  # so that loopback is counted
+
+
+async def is_served(server: Running) -> tuple[bool, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+    try:
+        writer.write(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+        return b" 200 " in await reader.readuntil(b"\r\n\r\n"), writer
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return False, writer
+
+
+async def is_refused(server: Running) -> bool:
+    """Whether a new QUIC connection is turned away before its handshake is over."""
+    try:
+        async with dial(server.quic) as client:
+            return client.closed is not None
+    except ConnectionError:
+        return True
+
+
+@aio
+async def test_connections_of_one_address_above_the_limit_are_refused() -> None:
+    options = {"max_connections_per_ip": 3} | NOT_LOOPBACK
+    async with serving(Doors(), options=options) as server:
+        writers = []
+        for _ in range(2):
+            served, writer = await is_served(server)
+            writers.append(writer)
+            assert served
+        async with dial(server.quic) as client:  # the third, of another transport
+            assert client.closed is None
+            assert server.server.stats()["limit_conns_per_ip"] == 0
+            served, writer = await is_served(server)
+            assert not served
+            assert server.server.stats()["limit_conns_per_ip"] == 1
+            assert await is_refused(server)
+            assert server.server.stats()["limit_conns_per_ip"] >= 2
+        writers.pop().close()  # places come back
+        await until_stats(lambda stats: stats["conns_closed"] == 2)
+        served, writer = await is_served(server)
+        assert served
+        for open_one in (writer, *writers):
+            open_one.close()
+
+
+@aio
+async def test_loopback_and_no_limit_are_not_counted() -> None:
+    for options in ({"max_connections_per_ip": 1}, {"max_connections_per_ip": 0} | NOT_LOOPBACK):
+        async with serving(Doors(), options=options) as server:
+            outcomes = [await is_served(server) for _ in range(4)]
+            assert all(served for served, _ in outcomes)
+            for _, writer in outcomes:
+                writer.close()
+            assert server.server.stats()["limit_conns_per_ip"] == 0
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    writer.write(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(19 if b" 503 " in head else 4)
+    return int(head.split()[1])
+
+
+@aio
+async def test_above_the_memory_budget_new_work_is_refused_until_there_is_room() -> None:
+    options = {"memory_budget": resident() + (64 << 20)}
+    async with serving(Doors(), options=options) as server, dial(server.quic) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        assert await exchange(reader, writer) == 200
+        hoard = bytearray(b"x") * (128 << 20)
+        while await exchange(reader, writer) != 503:  # the next sample comes
+            pass
+        stream = request_h3(client, target="/quick")
+        await client.until(lambda: stream in client.finished)
+        assert client.headers[stream][":status"] == "503"
+        assert not (await is_served(server))[0]
+        assert await is_refused(server)
+        assert server.server.stats()["limit_memory"] >= 4
+        del hoard
+        while await exchange(reader, writer) != 200:
+            pass
+        assert (await is_served(server))[0]
+        writer.close()

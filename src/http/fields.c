@@ -87,7 +87,10 @@ bool ph_list_has(const char *p, size_t n, const char *token)
             from++;
         for (to = from; to < end && char_class[(uint8_t)p[to]] != 0;)
             to++;
-        if (ph_text_equal(p + from, to - from, token))
+        size_t after = to;
+        while (after < end && (p[after] == ' ' || p[after] == '\t'))
+            after++;
+        if ((after == end || p[after] == ';') && ph_text_equal(p + from, to - from, token))
             return true;
         at = end + 1;
     }

@@ -173,6 +173,12 @@ TEST(fields, lists_are_searched_by_member)
     CHECK(!ph_list_has("closed", 6, "close"));
     CHECK(!ph_list_has("not-close", 9, "close"));
     CHECK(!ph_list_has("", 0, "close"));
+    CHECK(ph_list_has("close \t, x", 10, "close"));
+    CHECK(ph_list_has("trailers ; q=0.5", 16, "trailers"));
+    CHECK(!ph_list_has("close\\", 6, "close")); /* no token */
+    CHECK(!ph_list_has("close/1", 7, "close"));
+    CHECK(!ph_list_has("close x", 7, "close"));
+    CHECK(!ph_list_has("close\x80", 6, "close"));
 }
 
 TEST(fields, connection_specific_names)

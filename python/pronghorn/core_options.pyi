@@ -14,6 +14,10 @@ class CoreOptions(Options):
     keep_alive: float | str | None
     write_stall_timeout: float | str | None
     max_connections: int | None
+    max_connections_per_ip: int | None
+    unlimited_peer: str | Iterable[str] | None
+    max_concurrent_app_calls: int | None
+    memory_budget: int | str | None
     head_bytes: int | str | None
     head_fields: int | None
     target_bytes: int | str | None

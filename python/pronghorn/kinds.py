@@ -13,7 +13,7 @@ import os
 import pwd
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._core import ConfigError
@@ -324,6 +324,29 @@ class VerifyMode(Choice):
 
     def core(self, value: Any) -> str:
         return self.text("verify_mode", value)
+
+
+class Checked(Kind):
+    """Text with a check of its own, which raises ConfigError."""
+
+    def __init__(self, metavar: str, accepts: str, check: Callable[[str, str], object]) -> None:
+        self.metavar, self.accepts, self._check = metavar, accepts, check
+
+    def check(self, name: str, value: Any) -> None:
+        super().check(name, value)
+        self._check(name, value)
+
+
+class LogConfig(Path):
+    """A configuration for `logging`: a file, or a dict."""
+
+    def __init__(self) -> None:
+        super().__init__("FILE")
+        self.accepts = "file (.json, .toml, .yaml, .ini), table"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, Mapping):
+            super().check(name, value)
 
 
 class Alpn(Choice):

@@ -1,20 +1,39 @@
-"""Log lines: "noun: event key=value" on standard error, in colour on a terminal.
+"""The log of the server: which loggers there are, how their lines look, where they go.
 
 Loggers: `pronghorn` (the server), `pronghorn.error` (tracebacks of the application, in full),
-`pronghorn.access` (one line a request). A program that configured logging keeps its own handlers.
+`pronghorn.access` (one line a request, access.py), `pronghorn.asgi` (every message; trace.py).
+Lines are "noun: event key=value". A program that configured logging keeps its own handlers.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import logging.config
+import os
 import sys
-from typing import Any
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import logwriter
+from .errors import ConfigError, StartupError
+from .logwriter import Handler
+
+if TYPE_CHECKING:
+    from .config import Config
+
+__all__ = ["Handler"]  # the name in a --log-config
+
+TRACE = 5
+PEER_TEXT = 256  # characters of a peer's text that a line keeps
+DEFAULT_LEVEL = "info"
 
 log = logging.getLogger("pronghorn")
 error_log = logging.getLogger("pronghorn.error")
-access_log = logging.getLogger("pronghorn.access")
 
-_COLOURS = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
+logging.addLevelName(TRACE, "TRACE")
+_COLOURS = {"trace": "2", "debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
 
 
 class Formatter(logging.Formatter):
@@ -33,13 +52,178 @@ class Formatter(logging.Formatter):
         return super().format(record)
 
 
-def configure(level: str) -> None:
-    """Sets the level, and a handler when neither we nor the program have one."""
-    log.setLevel(level.upper())
-    if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(Formatter(sys.stderr.isatty()))
+class JsonFormatter(logging.Formatter):
+    """One object a line: time (UTC), level, logger, pid, message, or the fields of an access line;
+    exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        out: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+        }
+        fields = getattr(record, "access", None)
+        if fields is None:
+            out["message"] = record.getMessage()
+        else:
+            out |= fields
+        if record.exc_info:
+            out["exception"] = self.formatException(record.exc_info)
+        return json.dumps(out)
+
+
+class Forward(logging.Handler):
+    """Gives records to a logger of another name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        to = logging.getLogger(self._name)
+        record.name = self._name
+        if to.isEnabledFor(record.levelno):
+            to.handle(record)
+
+
+UVICORN_NAMES = {
+    "pronghorn": "uvicorn.error",
+    "pronghorn.access": "uvicorn.access",
+    "pronghorn.asgi": "uvicorn.asgi",
+}
+
+
+def configure(config: Config) -> None:
+    """Sets the level, and a handler when neither we nor the program have one; or does what the
+    program's own configuration says, and nothing else."""
+    if config.log_config is not None:
+        names = apply(config.log_config)
+        if config.log_level != DEFAULT_LEVEL:
+            log.setLevel(config.log_level.upper())
+        if config.log_names != "uvicorn" and is_for_uvicorn(names):
+            log.warning("log: log_config speaks of uvicorn's loggers only: give log_names=uvicorn")
+    else:
+        log.setLevel(config.log_level.upper())
+    if config.log_names == "uvicorn":
+        take_uvicorns_names()
+    elif config.log_config is None and not log.handlers and not logging.getLogger().handlers:
+        handler = Handler()
+        colour = is_coloured(config.use_colors)
+        handler.setFormatter(JsonFormatter() if config.log_format == "json" else Formatter(colour))
         log.addHandler(handler)
+
+
+def take_uvicorns_names() -> None:
+    for name, other in UVICORN_NAMES.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, Forward) for handler in logger.handlers):
+            logger.addHandler(Forward(other))
+        logger.propagate = False
+    root = logging.getLogger()
+    if not logging.getLogger("uvicorn.error").hasHandlers() and not root.handlers:
+        handler = Handler()
+        handler.setFormatter(Formatter(is_coloured(None)))
+        uvicorn = logging.getLogger("uvicorn")
+        uvicorn.addHandler(handler)
+        uvicorn.setLevel(log.level)
+    for name, other in UVICORN_NAMES.items():
+        logging.getLogger(name).setLevel(logging.getLogger(other).getEffectiveLevel())
+
+
+def is_coloured(wanted: bool | None) -> bool:
+    """On a terminal that can, unless https://no-color.org says no."""
+    if wanted is not None:
+        return wanted
+    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stderr.isatty() and not refused
+
+
+def core_level() -> str:
+    """Of the core's lines: those that nobody would see are not made."""
+    level = log.getEffectiveLevel()
+    for name in ("debug", "info", "warning"):
+        if level <= logging.getLevelName(name.upper()):
+            return name
+    return "error"
+
+
+def flush() -> None:
+    logwriter.stderr.flush(logwriter.EXIT_WAIT)
+
+
+# --- a configuration of the program's own ---
+
+
+def apply(given: str | os.PathLike[str] | Mapping[str, Any]) -> set[str]:
+    """Configures logging from a dict or a file; the names of the loggers it speaks of. ConfigError,
+    StartupError: what is wrong with it."""
+    settings = dict(given) if isinstance(given, Mapping) else read(os.fspath(given))
+    where = "" if isinstance(given, Mapping) else f"{os.fspath(given)!r}: "
+    try:
+        if settings is None:
+            path = os.fspath(given)  # type: ignore[arg-type]
+            logging.config.fileConfig(path, disable_existing_loggers=False)
+            return set()
+        settings.setdefault("version", 1)
+        settings.setdefault("disable_existing_loggers", False)  # ours exist already
+        logging.config.dictConfig(settings)
+    except Exception as exc:  # whatever the user's own handlers raise, too
+        cause = f" ({exc.__cause__})" if exc.__cause__ is not None else ""
+        raise ConfigError(f"log_config: {where}{exc}{cause}") from None
+    return set(settings.get("loggers", ()))
+
+
+def read(path: str) -> dict[str, Any] | None:
+    """None: it is an INI file."""
+    form, colon, rest = path.partition(":")
+    if colon and form in ("json", "toml"):  # hypercorn's way to name the form
+        path = rest
+    else:
+        form = os.path.splitext(path)[1].lower().lstrip(".")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as exc:
+        raise ConfigError(f"log_config: {exc.strerror}: {path!r}") from None
+    try:
+        if form == "json":
+            found = json.loads(data)
+        elif form == "toml":
+            from .sources import tomllib
+
+            found = tomllib.loads(data.decode())
+        elif form in ("yaml", "yml"):
+            found = load_yaml(data)
+        else:
+            return None
+    except ValueError as exc:
+        raise ConfigError(f"log_config: {path!r} is not {form.upper()}: {exc}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"log_config: {path!r} is not a mapping")
+    return found
+
+
+def load_yaml(data: bytes) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise StartupError("log_config: YAML needs PyYAML: pip install pyyaml") from None
+    try:
+        return yaml.safe_load(data)
+    except yaml.YAMLError as exc:
+        raise ValueError(" ".join(str(exc).split())) from None
+
+
+def is_for_uvicorn(names: set[str]) -> bool:
+    def speaks_of(server: str) -> bool:
+        return any(name == server or name.startswith(server + ".") for name in names)
+
+    return speaks_of("uvicorn") and not speaks_of("pronghorn")
+
+
+# --- lines ---
 
 
 def core_line(level: int, message: str) -> None:
@@ -67,22 +251,11 @@ def app_error(scope: dict[str, Any], exc: BaseException | None, kind: str) -> No
         error_log.error("app: raised %s", where, exc_info=exc)
 
 
-def access(scope: dict[str, Any], status: int, body_bytes: int, seconds: float) -> None:
-    client = scope.get("client")
-    access_log.info(
-        "request client=%s method=%s path=%s http=%s status=%d bytes=%d ms=%.1f",
-        f"{client[0]}:{client[1]}" if client else "-",
-        scope.get("method", "-"),
-        printable(scope.get("path", "")),
-        scope.get("http_version", "-"),
-        status,
-        body_bytes,
-        seconds * 1000,
-    )
-
-
-def printable(text: str) -> str:
-    """Peers choose paths: nothing in them may break a line or drive a terminal."""
+def printable(text: str, limit: int = PEER_TEXT) -> str:
+    """A word that stays one: peers choose paths, and nothing in them may break a line, drive a
+    terminal, look like another key=value or fill the log."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
     if text.isprintable() and " " not in text:
         return text
     return "".join(c if c.isprintable() and c != " " else ascii(c)[1:-1] for c in text).replace(

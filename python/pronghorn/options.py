@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _core, kinds
+from . import _core, access, kinds
 
 LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
@@ -122,7 +122,18 @@ class Options:
 
     log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
         "Lines below are not made; trace adds every ASGI message.")
+    log_format: str = row("text", LOG, kinds.Choice("text", "json"),
+        "How lines look; json is one object a line.")
+    use_colors: bool | None = row(None, LOG, kinds.Flag(),
+        "Whether levels are in colour.", shown="on a terminal")
+    log_config: PathLike | Mapping[str, Any] | None = row(None, LOG, kinds.LogConfig(),
+        "Configuration of Python's logging, whose levels and handlers are used then.")
+    log_names: str = row("pronghorn", LOG, kinds.Choice("pronghorn", "uvicorn"),
+        "Names of the loggers; uvicorn: those that a log_config written for it configures.")
     access_log: bool = row(False, LOG, kinds.Flag(), "One line a request.")
+    access_log_format: str | None = row(None, LOG,
+        kinds.Checked("FORMAT", "%(atom)s", access.check_format),
+        "Its form, with the atoms of gunicorn and hypercorn.", shown="key=value")
 
     graceful_timeout: float = row(10.0, PROCESS, kinds.Seconds(0, MAX_GRACEFUL_TIMEOUT),
         "How long a stop waits for what is under way.")

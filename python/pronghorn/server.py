@@ -21,12 +21,13 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from . import _core, log
+from . import _core, access, log, logwriter
 from .config import Config
 from .errors import ConfigError, StartupError, report
 from .importer import App, import_app, import_loop, prepare_app
 from .lifespan import Lifespan
 from .sources import from_keywords
+from .trace import traced
 
 CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
@@ -100,8 +101,12 @@ class Server:
             raise StartupError("the server was stopped before it was started")
 
     def stats(self) -> dict[str, int]:
-        """Counters since the start; {} before it."""
-        return self._core.stats() if self._core is not None else dict(self._last_stats)
+        """Counters since the start; {} before it. Lines of the log that were dropped on their way
+        out are those of the process."""
+        found = self._core.stats() if self._core is not None else dict(self._last_stats)
+        if found:
+            found["log_dropped"] += logwriter.stderr.dropped
+        return found
 
     async def serve(
         self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
@@ -114,8 +119,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         if self._should_exit:
             self._exit.set()
-        log.configure(self.config.log_level)
         try:
+            log.configure(self.config)
             with self._signals() if handle_signals else contextlib.nullcontext():
                 await self._serve(shutdown_trigger)
         except BaseException as exc:
@@ -136,7 +141,7 @@ class Server:
 
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
         self.config.validate()
-        app = self._load_app()
+        app = traced(self._load_app())
         self._core = self._bind()
         self._addresses = self._core.addresses()
         _running.append(self)
@@ -152,7 +157,7 @@ class Server:
                 root_path=self.config.root_path.rstrip("/"),
                 log=log.core_line,
                 on_app_error=log.app_error,
-                on_access=log.access if self.config.access_log else None,
+                on_access=access.writer(self.config),
                 on_stopped=self._stopped.set,
             )
         except OSError as exc:
@@ -189,7 +194,10 @@ class Server:
                 raise StartupError(f"development certificate in {folder}: {exc}") from None
             self.dev_sha256 = sha256.hex()
         try:
-            return _core.Server(self.config.core_options())
+            options = self.config.core_options()
+            if self.config.log_config is not None:
+                options.append(("log_level", log.core_level()))
+            return _core.Server(options)
         except (OSError, _core.CertificateError) as exc:
             raise StartupError(str(exc)) from None
 
@@ -215,7 +223,7 @@ class Server:
         for kind, text in self._addresses:
             log.log.info("listening kind=%s address=%s", kind, text)
         if self.dev_sha256 is not None:
-            print(dev_block(self._addresses, self.dev_sha256), file=sys.stderr, flush=True)
+            logwriter.stderr.write(dev_block(self._addresses, self.dev_sha256) + "\n")
         log.log.info("ready pid=%d", os.getpid())
 
     def _watch_expiry(self) -> None:
@@ -352,7 +360,10 @@ def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
     factory = loop_factory(config.loop, config.app_dir)
     server = Server(app, config)
-    run_in_loop(server.serve(handle_signals=True), factory)
+    try:
+        run_in_loop(server.serve(handle_signals=True), factory)
+    finally:
+        log.flush()
     return server.exit_code
 
 

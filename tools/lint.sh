@@ -8,6 +8,7 @@ tools/fmt.sh --check || status=1
 ruff check --quiet . || status=1
 tools/layers.py || status=1
 tools/gen_limits.py --check || status=1
+tools/robustness.py --check || status=1
 for script in tools/*.sh .ci/run; do bash -n "$script" || status=1; done
 [ "$status" = 0 ] && say "lint: clean"
 exit "$status"

@@ -405,3 +405,133 @@ TEST(sim_hostile, the_owner_gets_no_event_after_closing)
     CHECK_INT(siege.pair.server.closed, ==, 1);
     siege_end(&siege);
 }
+
+/* --- Rows of the catalogue that need one frame, again and again --- */
+
+TEST(sim_hostile, A22_a_reason_without_measure_is_cut)
+{
+    struct siege siege;
+    uint8_t frame[1100] = {0x1d, 0x40, 0xff};
+    memset(frame, '\x1b', sizeof(frame));
+    frame[0] = 0x1d;
+    frame[1] = 0x40;
+    frame[2] = 0xff; /* code 255 */
+    uint8_t *p = ph_varint_put(frame + 3, 1000);
+    siege_init(&siege);
+    siege_start(&siege);
+    hostile_send(siege.hostile, frame, (size_t)(p - frame) + 1000);
+    const struct ph_quic_end *end = &siege.pair.server.end;
+    CHECK_INT(siege.pair.server.closed, ==, 1);
+    CHECK(end->how == PH_QUIC_END_PEER && end->app);
+    CHECK_INT(end->code, ==, 255);
+    CHECK_INT(strlen(end->reason), ==, 256);
+    siege_end(&siege);
+}
+
+/* NEW_CONNECTION_ID number `seq`. */
+static size_t new_cid_frame(uint8_t *out, uint64_t seq, uint64_t retire)
+{
+    uint8_t *p = out;
+    *p++ = 0x18;
+    p = ph_varint_put(p, seq);
+    p = ph_varint_put(p, retire);
+    *p++ = 8;
+    memset(p, 0, 24); /* an id and its token */
+    ph_u32_put(p, (uint32_t)seq);
+    ph_u32_put(p + 8, (uint32_t)seq);
+    return (size_t)(p + 24 - out);
+}
+
+TEST(sim_hostile, B1_more_ids_than_the_server_asked_for_close_the_connection)
+{
+    struct siege siege;
+    uint8_t packet[1000];
+    size_t n = 0;
+    uint64_t code = 0;
+    bool app = true;
+    siege_init(&siege);
+    siege_start(&siege);
+    for (uint64_t seq = 50; seq < 70; seq++)
+        n += new_cid_frame(packet + n, seq, 0);
+    hostile_send(siege.hostile, packet, n);
+    CHECK(hostile_is_closed(siege.hostile, &code, &app));
+    CHECK(!app);
+    CHECK_INT(code, ==, NGTCP2_CONNECTION_ID_LIMIT_ERROR);
+    siege_end(&siege);
+}
+
+/* Each id takes the place of all before it: what the server owes for them stays bounded. The
+ * client's library, whose own ids go as well, hears nothing any more: it is the server that tells.
+ */
+TEST(sim_hostile, B1_ids_that_retire_each_other_end_in_a_close)
+{
+    struct siege siege;
+    siege_init(&siege);
+    siege_start(&siege);
+    uint64_t seq = 50;
+    for (int i = 0; i < 8 && siege.pair.server.closed == 0; i++) {
+        uint8_t packet[1000];
+        size_t n = 0;
+        for (; n + 64 < sizeof(packet); seq++)
+            n += new_cid_frame(packet + n, seq, seq);
+        hostile_send_now(siege.hostile, packet, n);
+        sim_run_for(siege.pair.sim, 21 * PH_MSEC);
+    }
+    CHECK_INT(siege.pair.server.closed, ==, 1);
+    CHECK(siege.pair.server.end.how == PH_QUIC_END_LOCAL && !siege.pair.server.end.app);
+    CHECK_INT(siege.pair.server.end.code, ==, NGTCP2_CONNECTION_ID_LIMIT_ERROR);
+    siege_end(&siege);
+}
+
+TEST(sim_hostile, B3_challenges_are_answered_a_few_at_a_time)
+{
+    struct siege siege;
+    uint8_t packet[1000];
+    uint64_t code = 0;
+    bool app = false;
+    for (size_t i = 0; i + 9 <= sizeof(packet); i += 9) {
+        packet[i] = 0x1a;
+        memset(packet + i + 1, (int)i, 8);
+    }
+    siege_init(&siege);
+    siege_start(&siege);
+    uint64_t before = siege.pair.server_node->packets_out;
+    for (int i = 0; i < 50; i++) {
+        hostile_send_now(siege.hostile, packet, 999);
+        sim_run_for(siege.pair.sim, 1 * PH_MSEC);
+    }
+    sim_run_for(siege.pair.sim, 100 * PH_MSEC);
+    CHECK_INT(siege.pair.server_node->packets_out - before, <=, 3 * 50); /* of 5550 challenges */
+    CHECK(!hostile_is_closed(siege.hostile, &code, &app));
+    siege_end(&siege);
+}
+
+/* Every other byte of a stream, none at its beginning. */
+TEST(sim_hostile, B8_bytes_between_gaps_are_bounded)
+{
+    struct siege siege;
+    uint64_t code = 0;
+    bool app = true, closed = false;
+    siege_init(&siege);
+    siege_start(&siege);
+    uint64_t offset = 1;
+    for (int i = 0; i < 400 && !closed; i++) {
+        uint8_t packet[1000], *p = packet;
+        while (p - packet < 980) {
+            *p++ = 0x0e;
+            *p++ = 0x02;
+            p = ph_varint_put(p, offset);
+            *p++ = 1;
+            *p++ = 'x';
+            offset += 2;
+        }
+        hostile_send_now(siege.hostile, packet, (size_t)(p - packet));
+        sim_run_for(siege.pair.sim, 1 * PH_MSEC);
+        closed = hostile_is_closed(siege.hostile, &code, &app);
+    }
+    sim_run_for(siege.pair.sim, 100 * PH_MSEC);
+    CHECK(hostile_is_closed(siege.hostile, &code, &app));
+    CHECK(!app);
+    CHECK_INT(offset, <, 40000); /* by the number of gaps, long before the window is full */
+    siege_end(&siege);
+}

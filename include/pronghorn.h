@@ -199,6 +199,8 @@ PH_API void ph_server_free(ph_server *server);
     X(limit_body)              /* request body too large */                                        \
     X(limit_glitch)            /* no-progress budget used up */                                    \
     X(limit_cancel)            /* cancelled-request budget used up */                              \
+    X(limit_streams)           /* HTTP/2 streams above h2_max_streams refused */                   \
+    X(limit_frames)            /* HTTP/2: h2_settings_max or h2_replies_max passed */              \
     X(timeouts_handshake)                                                                          \
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \

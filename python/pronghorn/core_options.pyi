@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from .options import Options
 
 class CoreOptions(Options):
+    h2c: bool | None
     congestion: str | None
     retry: str | None
     handshake_timeout: float | str | None
@@ -28,6 +29,17 @@ class CoreOptions(Options):
     pipelined_max: int | None
     chunk_overhead: int | str | None
     chunk_extension: int | str | None
+    h2_max_streams: int | None
+    h2_max_frame: int | str | None
+    h2_header_table: int | str | None
+    h2_settings_max: int | None
+    h2_continuations: int | None
+    h2_replies_max: int | None
+    h2_stream_window: int | str | None
+    h2_conn_window: int | str | None
+    h2_idle_timeout: float | str | None
+    h2_reset_burst: int | None
+    h2_reset_rate: int | None
     half_open_retry: int | None
     half_open_max: int | None
     max_streams_bidi: int | None

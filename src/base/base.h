@@ -61,6 +61,8 @@ void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
     X(QUIC_STREAM, "quic_stream")                                                                  \
     X(EXCHANGE, "exchange")                                                                        \
     X(H1_CONN, "h1_conn")                                                                          \
+    X(H2_CONN, "h2_conn")                                                                          \
+    X(H2_STREAM, "h2_stream")                                                                      \
     X(H3_CONN, "h3_conn")                                                                          \
     X(H3_STREAM, "h3_stream")                                                                      \
     X(WT_SESSION, "wt_session")                                                                    \
@@ -258,6 +260,9 @@ void ph_sliceq_advance(struct ph_sliceq *q, size_t n); /* moves the cursor; n <=
 void ph_sliceq_drop(struct ph_sliceq *q,
                     size_t n); /* drops sent bytes from the head; n <= bytes-unsent */
 void ph_sliceq_drop_unsent(struct ph_sliceq *q); /* forgets what was not sent */
+/* Moves n bytes from the head of `from`, of which nothing may be sent and kept, to the end of `to`;
+ * references, not bytes. */
+void ph_sliceq_move(struct ph_sliceq *to, struct ph_sliceq *from, size_t n);
 
 /* --- Ring and bell --- */
 

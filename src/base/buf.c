@@ -287,3 +287,19 @@ void ph_sliceq_drop_unsent(struct ph_sliceq *q)
     q->cur = keep;
     q->cur_off = 0;
 }
+
+void ph_sliceq_move(struct ph_sliceq *to, struct ph_sliceq *from, size_t n)
+{
+    PH_ASSERT(from->bytes == from->unsent && n <= from->unsent);
+    while (n > 0) {
+        const struct ph_slice *slice = slice_at(from, 0);
+        size_t part = PH_MIN(n, slice->n - from->head_off);
+        struct ph_slice moved = {.buf = slice->buf, .p = slice->p + from->head_off, .n = part};
+        if (moved.buf != NULL)
+            ph_buf_ref(moved.buf);
+        ph_sliceq_push(to, moved);
+        ph_sliceq_advance(from, part);
+        ph_sliceq_drop(from, part);
+        n -= part;
+    }
+}

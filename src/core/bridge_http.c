@@ -1,13 +1,14 @@
 /*
- * bridge_http.c - exchanges of HTTP/1.1 and HTTP/3 on one side, channels of kind PH_CHAN_HTTP on
+ * bridge_http.c - exchanges of all versions of HTTP on one side, channels of kind PH_CHAN_HTTP on
  * the other (and session channels, once the application has rejected them with a response).
  *
  *      exchange sink -> ph_chan_io_*()          commands -> http_ops -> ph_exchange_*()
  *
  * A request that the application has no room for is answered here with 503 and has no channel.
  *
- * An exchange of HTTP/1.1 is answered into the output queue of its TCP connection, which is then
- * touched so that the flush writes it; one of HTTP/3 is scheduled by the QUIC endpoint itself.
+ * An exchange of HTTP/1.1 or HTTP/2 is answered into the output queue of its TCP connection, which
+ * is then touched so that the flush writes it; one of HTTP/3 is scheduled by the QUIC endpoint
+ * itself.
  */
 #include "../h3/h3.h"
 #include "../wt/wt.h"
@@ -15,10 +16,10 @@
 
 static const struct ph_chan_ops http_ops;
 
-/* The connection of an HTTP/1.1 exchange: tcp_front.c put it into the path. NULL for HTTP/3. */
+/* The connection of an exchange over TCP: tcp_front.c put it into the path. NULL for HTTP/3. */
 static struct ph_tcp_conn *tcp_of(const struct ph_exchange *ex)
 {
-    return ex->head.version < 20 ? ex->path.sock : NULL;
+    return ex->head.version < 30 ? ex->path.sock : NULL;
 }
 
 static void touch(struct ph_tcp_conn *conn)

@@ -7,7 +7,7 @@
  *      ---------------------------------------------------------------- rings (struct ph_pipe)
  *      I/O thread        chan.c       pending bits -> up ring; commands -> engine
  *                        bridge_*.c   engine events -> channels; the engines' side of commands
- *                        tcp_front.c  sockets <-> TLS <-> HTTP/1.1
+ *                        tcp_front.c  sockets <-> TLS <-> HTTP/1.1, HTTP/2
  *                        iothread.c   the turn
  *
  * Every member says who may touch it: io, app, or shared (then it is atomic or never changes).
@@ -55,6 +55,9 @@ struct ph_config {
         write_stall_timeout;
     uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
         pipelined_max, chunk_overhead, chunk_extension, head_encoded;
+    uint64_t h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max, h2_continuations,
+        h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout, h2_reset_burst,
+        h2_reset_rate;
     uint64_t half_open_retry, half_open_max, max_streams_bidi, max_streams_uni, stream_window,
         conn_window, window_max, max_datagram_frame, vn_rate, retry_rate, reset_rate, glitch_burst,
         glitch_rate, cancel_burst, cancel_rate;
@@ -412,6 +415,7 @@ struct ph_server {
     struct ph_h3 *h3;
     struct ph_wt *wt;
     struct ph_h1_config h1_config;
+    struct ph_h2_config h2_config;
     const char *tcp_alpn[4];
     struct ph_exchange_sink http_sink;
     struct ph_chan *rejecting; /* the session channel whose exchange is being made */
@@ -432,6 +436,8 @@ struct ph_server {
 };
 
 #define PH_SERVER_NAME "pronghorn"
+#define PH_ALPN_H1 "http/1.1"
+#define PH_ALPN_H2 "h2"
 
 /* bind.c: sockets from the addresses of the configuration. Before the I/O thread runs; each failure
  * is a sentence that begins with the option. */
@@ -445,6 +451,7 @@ void ph_engines_free(struct ph_server *server);
 /* The options as each module's own configuration. Lists are borrowed from `config`; QUIC's `cred`
  * is left NULL; PH_E_CONFIG when the secret cannot be read. */
 void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *config);
+void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *config);
 void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *config);
 void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config);
 int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *config,

@@ -1,6 +1,6 @@
 /*
- * engines.c - the protocol engines of a server, made from its configuration: HTTP/1.1 settings for
- * the TCP front; QUIC endpoint, HTTP/3 and WebTransport when there is a QUIC address.
+ * engines.c - the protocol engines of a server, made from its configuration: HTTP/1.1 and HTTP/2
+ * settings for the TCP front; QUIC endpoint, HTTP/3 and WebTransport when there is a QUIC address.
  *
  * The one place where options become the engines' own configuration: milliseconds become
  * nanoseconds, names become enums. What an engine can be told and an option does not cover keeps
@@ -68,6 +68,32 @@ void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *confi
     h1->body_window = config->body_window;
     h1->chunk_overhead = config->chunk_overhead;
     h1->chunk_extension = config->chunk_extension;
+}
+
+void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *config)
+{
+    ph_h2_config_default(h2);
+    h2->limits = (struct ph_http_limits){.head_bytes = config->head_bytes,
+                                         .head_fields = config->head_fields,
+                                         .target_bytes = config->target_bytes};
+    h2->max_body = config->max_body;
+    h2->head_encoded = config->head_encoded;
+    h2->header_timeout = config->header_timeout * PH_MSEC;
+    h2->body_timeout = config->body_timeout * PH_MSEC;
+    h2->idle_timeout = config->h2_idle_timeout * PH_MSEC;
+    h2->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
+    h2->max_streams = (uint32_t)config->h2_max_streams;
+    h2->max_frame = (uint32_t)config->h2_max_frame;
+    h2->header_table = (uint32_t)config->h2_header_table;
+    h2->settings_max = (uint32_t)config->h2_settings_max;
+    h2->continuations_max = (uint32_t)config->h2_continuations;
+    h2->replies_max = (uint32_t)config->h2_replies_max;
+    h2->stream_window = (uint32_t)config->h2_stream_window;
+    h2->conn_window = (uint32_t)config->h2_conn_window;
+    h2->reset_burst = config->h2_reset_burst;
+    h2->reset_rate = config->h2_reset_rate;
+    h2->glitch_burst = config->glitch_burst;
+    h2->glitch_rate = config->glitch_rate;
 }
 
 void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config)
@@ -157,19 +183,28 @@ void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_confi
     };
 }
 
-/* "http/1.1" is offered on TCP unless the alpn option leaves it out; QUIC always speaks h3. */
+/* What is offered on TCP: the alpn option without "h3", which QUIC always speaks. */
 static void alpn_configure(struct ph_server *server)
 {
     const struct ph_text_list *alpn = &server->config->alpn;
-    bool wanted = alpn->n == 0;
-    for (size_t i = 0; i < alpn->n; i++) {
-        if (strcmp(alpn->items[i], "http/1.1") == 0) {
-            wanted = true;
-        } else if (strcmp(alpn->items[i], "h3") != 0) {
-            ph_log(PH_LOG_INFO, "tls: alpn name not spoken yet, ignored name=%s", alpn->items[i]);
-        }
+    size_t n = 0;
+    if (alpn->n == 0) {
+        server->tcp_alpn[n++] = PH_ALPN_H2;
+        server->tcp_alpn[n++] = PH_ALPN_H1;
     }
-    server->tcp_alpn[0] = wanted ? "http/1.1" : NULL;
+    for (size_t i = 0; i < alpn->n; i++) {
+        const char *name = strcmp(alpn->items[i], PH_ALPN_H2) == 0   ? PH_ALPN_H2
+                           : strcmp(alpn->items[i], PH_ALPN_H1) == 0 ? PH_ALPN_H1
+                                                                     : NULL;
+        if (name == NULL && server->udp_n == 0)
+            ph_log(PH_LOG_INFO, "tls: alpn name ignored without quic_bind name=%s", alpn->items[i]);
+        bool is_new = name != NULL;
+        for (size_t k = 0; k < n; k++)
+            is_new = is_new && server->tcp_alpn[k] != name;
+        if (is_new)
+            server->tcp_alpn[n++] = name;
+    }
+    server->tcp_alpn[n] = NULL;
 }
 
 static int make_engines(struct ph_server *server, const struct ph_quic_config *quic,
@@ -199,6 +234,7 @@ static int make_engines(struct ph_server *server, const struct ph_quic_config *q
 int ph_engines_new(struct ph_server *server, struct ph_err *err)
 {
     ph_engines_h1_config(&server->h1_config, server->config);
+    ph_engines_h2_config(&server->h2_config, server->config);
     ph_bridge_http_sink(server, &server->http_sink);
     alpn_configure(server);
     if (server->udp_n == 0)

@@ -27,6 +27,10 @@
 /* Records that wait for the socket: encrypted plaintext counts as sent to the engine, so this much
  * hides from its send accounting. */
 #define RECORDS_MAX ((size_t)65536)
+/* How a client without TLS begins that means HTTP/2 (RFC 9113 3.4). */
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+/* Writes of one connection in one flush, each of what the engine makes at a time. */
+#define WRITE_BUDGET 8
 /* What a peer may still send after our last byte, in time and bytes. */
 #define LINGER_WAIT (2 * PH_SEC)
 #define LINGER_BYTES ((size_t)1 << 20)
@@ -38,12 +42,13 @@ struct ph_tcp_conn {
     struct ph_server *server;
     struct ph_path path;
     struct ph_tls_session *tls;   /* NULL: cleartext */
-    struct ph_tcp_engine *engine; /* NULL: handshake under way */
+    struct ph_tcp_engine *engine; /* NULL: handshake under way, or not chosen yet */
     struct ph_sliceq in, out;     /* plaintext */
     unsigned readiness;           /* PH_IO_* of this turn */
     bool eof;                     /* the peer finished sending */
     bool eof_told;                /* and the engine knows */
     bool is_cutting;              /* what is queued of a cut response is on its way */
+    bool is_hasty;                /* used up its budget in this flush: goes on in the next turn */
     bool is_lingering;
     bool is_closed;
     struct ph_admitted admitted;
@@ -114,7 +119,9 @@ static void on_conn_timer(struct ph_timer *timer, uint64_t now)
 {
     struct ph_tcp_conn *conn = PH_CONTAINER(timer, struct ph_tcp_conn, timer);
     if (now >= conn->give_up) {
-        if (conn->engine == NULL)
+        if (conn->engine == NULL && conn->tls == NULL)
+            ph_count(&conn->server->stats, timeouts_header);
+        else if (conn->engine == NULL)
             ph_count(&conn->server->stats, timeouts_handshake);
         else if (!conn->is_lingering)
             ph_count(&conn->server->stats, timeouts_write);
@@ -126,16 +133,44 @@ static void on_conn_timer(struct ph_timer *timer, uint64_t now)
     ph_tcp_front_touch(conn);
 }
 
-static void start_engine(struct ph_tcp_conn *conn)
+static void start_engine(struct ph_tcp_conn *conn, bool is_h2)
 {
     struct ph_server *server = conn->server;
     conn->give_up = PH_NEVER;
     const struct ph_tls_info *tls = conn->tls != NULL ? ph_tls_session_info(conn->tls) : NULL;
-    conn->engine =
-        ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path, tls,
-                                         &conn->out, &server->stats, server->now));
+    if (is_h2)
+        conn->engine = ph_h2_conn_new(&server->h2_config, &server->http_sink, &conn->path, tls,
+                                      &conn->out, &server->stats, server->now);
+    else
+        conn->engine =
+            ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path,
+                                             tls, &conn->out, &server->stats, server->now));
     if (server->is_draining)
         conn->engine->ops->drain(conn->engine);
+}
+
+/* By what the handshake agreed on. A client that named no protocol means HTTP/1.1. */
+static void start_tls_engine(struct ph_tcp_conn *conn)
+{
+    bool is_h2 = strcmp(ph_tls_session_alpn(conn->tls), PH_ALPN_H2) == 0;
+    start_engine(conn, is_h2);
+    if (is_h2 && !ph_tls_session_suits_h2(conn->tls))
+        ph_h2_conn_refuse(conn->engine);
+}
+
+/* By its first bytes: those of HTTP/2, or any others. */
+static void start_plain_engine(struct ph_tcp_conn *conn)
+{
+    struct iovec iov[sizeof(PREFACE)];
+    size_t at = 0, n = ph_sliceq_gather(&conn->in, iov, PH_COUNT_OF(iov), sizeof(PREFACE) - 1);
+    for (size_t i = 0; i < n; at += iov[i++].iov_len) {
+        if (memcmp(PREFACE + at, iov[i].iov_base, iov[i].iov_len) != 0) {
+            start_engine(conn, false);
+            return;
+        }
+    }
+    if (at == sizeof(PREFACE) - 1)
+        start_engine(conn, true);
 }
 
 static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_addr *remote,
@@ -166,8 +201,10 @@ static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_a
     ph_admission_enter_peer(&server->admission, remote, &conn->admitted);
     ph_count(&server->stats, conns_accepted);
     ph_loop_watch(server->loop, &conn->watch, PH_IO_READ);
-    if (!tls)
-        start_engine(conn);
+    if (!tls && server->config->h2c == 0)
+        start_engine(conn, false);
+    else if (!tls)
+        conn->give_up = server->now + server->config->header_timeout * PH_MSEC;
     ph_tcp_front_touch(conn); /* sets the timer */
 }
 
@@ -253,6 +290,11 @@ static void feed_engine(struct ph_tcp_conn *conn)
 /* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. */
 static void feed_plain(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
 {
+    if (conn->engine == NULL) {
+        ph_sliceq_push_copy(&conn->in, p, n);
+        start_plain_engine(conn);
+        return;
+    }
     if (conn->in.bytes > 0) {
         ph_sliceq_push_copy(&conn->in, p, n);
         return;
@@ -279,7 +321,7 @@ static bool feed_tls(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
         return false;
     }
     if (conn->engine == NULL && ph_tls_session_is_ready(conn->tls))
-        start_engine(conn);
+        start_tls_engine(conn);
     return true;
 }
 
@@ -420,11 +462,13 @@ static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
 }
 
 /* Feeds what waits and writes what that made, as long as one leads to the other: what was written
- * may have let the engine go on with the next request, and nothing else would tell us that, because
- * a socket behind a full `in` is not read. false: the socket is gone. */
+ * may have let the engine go on with the next request or with what it did not make yet, and nothing
+ * else would tell us that, because a socket behind a full `in` is not read. Others have their turn
+ * too. false: the socket is gone. */
 static bool pump(struct ph_tcp_conn *conn)
 {
-    do {
+    conn->is_hasty = false;
+    for (int round = 0; round < WRITE_BUDGET; round++) {
         if (conn->engine != NULL)
             feed_engine(conn);
         if (conn->engine != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
@@ -433,10 +477,15 @@ static bool pump(struct ph_tcp_conn *conn)
         }
         if (conn->engine != NULL)
             conn->engine->ops->flush(conn->engine);
+        size_t made = conn->out.unsent;
         if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
             return false;
-    } while (conn->engine != NULL && conn->in.unsent > 0 &&
-             conn->engine->ops->wants_input(conn->engine));
+        bool has_input = conn->engine != NULL && conn->in.unsent > 0 &&
+                         conn->engine->ops->wants_input(conn->engine);
+        if (!has_input && (made == 0 || conn->out.unsent > 0))
+            return true;
+    }
+    conn->is_hasty = true;
     return true;
 }
 
@@ -473,7 +522,7 @@ static void conn_flush(struct ph_tcp_conn *conn)
     bool more = !conn->is_lingering && conn->out.unsent + records > 0;
     ph_loop_interest(server->loop, &conn->watch,
                      (wants_input(conn) ? PH_IO_READ : 0u) | (more ? PH_IO_WRITE : 0u));
-    uint64_t at = conn->give_up;
+    uint64_t at = conn->is_hasty ? server->now : conn->give_up;
     if (conn->engine != NULL && !conn->is_lingering)
         at = PH_MIN(at, conn->engine->ops->next(conn->engine));
     if (at == PH_NEVER)

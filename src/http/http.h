@@ -1,7 +1,8 @@
 /*
- * http.h - what HTTP/1.1 and HTTP/3 share: fields, heads, the exchange; and the HTTP/1.1 engine.
+ * http.h - what all versions of HTTP share: fields, heads, the exchange; and the engines of
+ * HTTP/1.1 and HTTP/2.
  *
- * An exchange is one request with its response. An engine (h1, h3) creates it when a head is
+ * An exchange is one request with its response. An engine (h1, h2, h3) creates it when a head is
  * complete and valid; the sink (core/bridge.c) gets its events and answers through the functions
  * below. I/O thread.
  */
@@ -57,7 +58,7 @@ bool ph_target_is_valid(const char *p, size_t n);
 
 /* A request head; strings live in `fields`' arena or are static, NUL-terminated, "" when absent. */
 struct ph_head {
-    int version; /* 10, 11, 30 */
+    int version; /* 10, 11, 20, 30 */
     const char *method, *scheme, *authority, *target, *protocol;
     size_t method_len, target_len, authority_len;
     int status; /* responses (client side) */
@@ -299,5 +300,35 @@ bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn);
 void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
 struct ph_tcp_engine *
 ph_h1_conn_engine(struct ph_h1_conn *conn); /* the same functions, as a table */
+
+/* --- HTTP/2 --- */
+
+/* One connection, on nghttp2 (RFC 9113): its engine is driven like that of HTTP/1.1. Streams carry
+ * exchanges; extended CONNECT (RFC 8441) gives one with head.protocol "websocket", others are
+ * answered 501. Receive windows open as the owner consumes. Responses leave by priority (RFC 9218).
+ * A stream error is a reset and costs the other streams nothing. */
+struct ph_h2_config {
+    struct ph_http_limits limits;
+    uint64_t max_body;   /* bytes; 413 above. 0: none */
+    size_t head_encoded; /* bytes of one header block, compressed */
+    uint64_t header_timeout, body_timeout, idle_timeout, write_stall_timeout; /* ns; 0: none */
+    uint32_t max_streams;       /* at once; REFUSED_STREAM above */
+    uint32_t max_frame;         /* bytes; 16384 to 2^24-1 */
+    uint32_t header_table;      /* bytes, both ways */
+    uint32_t settings_max;      /* entries of one SETTINGS frame */
+    uint32_t continuations_max; /* CONTINUATION frames of one header block */
+    uint32_t replies_max;       /* acknowledgements that wait for a peer which does not read */
+    uint32_t stream_window, conn_window; /* receive windows, bytes */
+    uint64_t reset_burst, reset_rate;    /* streams that the peer cancels, or makes us reset */
+    uint64_t glitch_burst, glitch_rate;  /* frames without progress */
+};
+void ph_h2_config_default(struct ph_h2_config *config);
+/* `config`, `sink`, `stats`, `out` and `tls` (NULL: cleartext) are borrowed for its life. */
+struct ph_tcp_engine *ph_h2_conn_new(const struct ph_h2_config *config,
+                                     const struct ph_exchange_sink *sink,
+                                     const struct ph_path *path, const struct ph_tls_info *tls,
+                                     struct ph_sliceq *out, struct ph_stats *stats, uint64_t now);
+/* Says INADEQUATE_SECURITY and ends (RFC 9113 9.2.2). */
+void ph_h2_conn_refuse(struct ph_tcp_engine *engine);
 
 #endif

@@ -76,7 +76,10 @@ int ph_tls_session_write(struct ph_tls_session *session, struct ph_sliceq *plain
 struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session);  /* records for the socket */
 bool ph_tls_session_is_ready(const struct ph_tls_session *session);    /* handshake done */
 const char *ph_tls_session_alpn(const struct ph_tls_session *session); /* "" when none was agreed */
-void ph_tls_session_bye(struct ph_tls_session *session);               /* queues close_notify */
+/* What was agreed on is good enough for HTTP/2: not TLS 1.2 with a suite of RFC 9113 Appendix A,
+ * that is, without an ephemeral key exchange or without AEAD. */
+bool ph_tls_session_suits_h2(const struct ph_tls_session *session);
+void ph_tls_session_bye(struct ph_tls_session *session); /* queues close_notify */
 /* What was agreed; NULL before. Borrow, until the session is freed. */
 const struct ph_tls_info *ph_tls_session_info(const struct ph_tls_session *session);
 

@@ -356,3 +356,13 @@ void ph_tls_session_bye(struct ph_tls_session *session)
     session->said_bye = true;
     gnutls_bye(session->tls, GNUTLS_SHUT_WR);
 }
+
+/* The authentication-only and static exchanges of Appendix A, and everything that is no AEAD. */
+bool ph_tls_session_suits_h2(const struct ph_tls_session *session)
+{
+    if (gnutls_protocol_get_version(session->tls) >= GNUTLS_TLS1_3)
+        return true;
+    gnutls_kx_algorithm_t kx = gnutls_kx_get(session->tls);
+    return gnutls_mac_get(session->tls) == GNUTLS_MAC_AEAD &&
+           (kx == GNUTLS_KX_ECDHE_RSA || kx == GNUTLS_KX_ECDHE_ECDSA || kx == GNUTLS_KX_DHE_RSA);
+}

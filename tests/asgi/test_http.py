@@ -515,7 +515,7 @@ async def test_tls_speaks_http_1_1() -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     scopes: list[Scope] = []
     async with serving(answering(START, BODY | {"body": b"x" * 300000}, scopes=scopes)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=context)

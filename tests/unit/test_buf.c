@@ -287,3 +287,26 @@ TEST(sliceq, behaves_as_a_byte_stream_under_random_use)
     CHECK_INT(m.dropped, >, 10000);
     ph_sliceq_fini(&q);
 }
+
+TEST(sliceq, move_shares_buffers_and_keeps_the_rest)
+{
+    struct ph_sliceq from, to;
+    struct iovec iov[4];
+    ph_sliceq_init(&from);
+    ph_sliceq_init(&to);
+    struct ph_buf *buf = ph_buf_copy("abcdef", 6);
+    ph_sliceq_push(&from, ph_slice_of(buf));
+    ph_sliceq_push(&from, (struct ph_slice){.p = (const uint8_t *)"gh", .n = 2});
+    ph_sliceq_move(&to, &from, 4);
+    CHECK_INT(from.unsent, ==, 4);
+    CHECK_INT(to.unsent, ==, 4);
+    CHECK_INT(ph_sliceq_gather(&to, iov, 4, SIZE_MAX), ==, 1);
+    CHECK(iov[0].iov_base == buf->data);
+    ph_sliceq_move(&to, &from, 3);
+    CHECK_INT(from.bytes, ==, 1);
+    CHECK_INT(ph_sliceq_gather(&to, iov, 4, SIZE_MAX), ==, 3);
+    CHECK_MEM(iov[1].iov_base, "ef", 2);
+    CHECK_MEM(iov[2].iov_base, "g", 1);
+    ph_sliceq_fini(&from);
+    ph_sliceq_fini(&to);
+}

@@ -11,6 +11,7 @@
 /* Everything that options become. */
 struct mapped {
     struct ph_h1_config h1;
+    struct ph_h2_config h2;
     struct ph_h3_config h3;
     struct ph_wt_config wt;
     struct ph_quic_config quic;
@@ -66,6 +67,27 @@ static const struct place places[] = {
     PLACE(wt_capsule_skip_max, wt.capsule_skip_max, 1),
     PLACE(datagrams_out, wt.datagrams_out, 1),
     PLACE(datagram_bytes_out, wt.datagram_bytes_out, 1),
+    PLACE(head_bytes, h2.limits.head_bytes, 1),
+    PLACE(head_fields, h2.limits.head_fields, 1),
+    PLACE(target_bytes, h2.limits.target_bytes, 1),
+    PLACE(max_body, h2.max_body, 1),
+    PLACE(head_encoded, h2.head_encoded, 1),
+    PLACE(header_timeout, h2.header_timeout, PH_MSEC),
+    PLACE(body_timeout, h2.body_timeout, PH_MSEC),
+    PLACE(h2_idle_timeout, h2.idle_timeout, PH_MSEC),
+    PLACE(write_stall_timeout, h2.write_stall_timeout, PH_MSEC),
+    PLACE(h2_max_streams, h2.max_streams, 1),
+    PLACE(h2_max_frame, h2.max_frame, 1),
+    PLACE(h2_header_table, h2.header_table, 1),
+    PLACE(h2_settings_max, h2.settings_max, 1),
+    PLACE(h2_continuations, h2.continuations_max, 1),
+    PLACE(h2_replies_max, h2.replies_max, 1),
+    PLACE(h2_stream_window, h2.stream_window, 1),
+    PLACE(h2_conn_window, h2.conn_window, 1),
+    PLACE(h2_reset_burst, h2.reset_burst, 1),
+    PLACE(h2_reset_rate, h2.reset_rate, 1),
+    PLACE(glitch_burst, h2.glitch_burst, 1),
+    PLACE(glitch_rate, h2.glitch_rate, 1),
     PLACE(half_open_retry, quic.half_open_retry, 1),
     PLACE(half_open_max, quic.half_open_max, 1),
     PLACE(max_connections, quic.max_conns, 1),
@@ -101,6 +123,7 @@ static void map(struct mapped *out, const struct ph_config *config)
     struct ph_err err = {""};
     memset(out, 0, sizeof(*out));
     ph_engines_h1_config(&out->h1, config);
+    ph_engines_h2_config(&out->h2, config);
     ph_engines_h3_config(&out->h3, config);
     ph_engines_wt_config(&out->wt, config);
     CHECK_INT(ph_engines_quic_config(&out->quic, config, &err), ==, 0);

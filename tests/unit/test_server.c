@@ -235,7 +235,7 @@ TEST(server, tls_listener_speaks_http1)
     struct ph_tls_cred *cred;
     struct ph_tls_session *tls;
     struct ph_sliceq plain, request;
-    static const char *const alpn[] = {"h2", "http/1.1", NULL};
+    static const char *const alpn[] = {"http/1.1", NULL};
     world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "certfile", "cert", NULL});
     CHECK_INT(ph_tls_cred_client(&cred, NULL, &err), ==, 0);
     CHECK_INT(ph_tls_session_new(&tls, cred, false, alpn), ==, 0);

@@ -283,9 +283,9 @@ TEST(server, localhost_has_one_port_in_both_families)
 TEST(server, options_that_are_ignored_are_told)
 {
     static struct world world;
-    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "alpn", "h2", "alpn",
+    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "alpn", "h3", "alpn",
                                               "http/1.1", NULL});
-    WORLD_UNTIL(&world, strstr(world.log, "h2") != NULL);
+    WORLD_UNTIL(&world, strstr(world.log, "name=h3") != NULL);
     world_stop(&world);
 }
 

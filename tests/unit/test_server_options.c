@@ -170,7 +170,7 @@ TEST(server_counters, log_lines_without_room_are_counted)
     const char *options[2 * LINES + 5] = {"bind", "127.0.0.1:0", "ring_slots", "8"};
     for (int i = 0; i < LINES; i++) {
         options[4 + 2 * i] = "alpn";
-        options[5 + 2 * i] = "h2";
+        options[5 + 2 * i] = "h3";
     }
     world_start(&world, options);
     WORLD_UNTIL(&world, world.logs == SLOTS);

@@ -1,0 +1,131 @@
+/*
+ * h2_scan.c - frame heads of HTTP/2 as they come in, before nghttp2 acts on them: what a peer may
+ * send without getting anywhere (RFC 9113 10.5).
+ *
+ *      in -> [preface] -> head -> judge -> payload -> head -> judge ...
+ *
+ * Bytes are looked at, not kept: nghttp2 gets all of them, at most one frame at a time, so that
+ * nothing of a frame is acted on that is over a budget, and nothing at all after an error.
+ *
+ * Two budgets. Resets: streams that the peer cancels, together with those that it makes us reset
+ * (what it asks for is work either way). Glitches: frames that make no progress. Frames that answer
+ * ours (acknowledgements, windows for DATA that we sent) are free.
+ */
+#include "h2_internal.h"
+
+#define PREFACE_LEN ((size_t)NGHTTP2_CLIENT_MAGIC_LEN)
+#define SETTINGS_ENTRY 6 /* bytes */
+/* A window may be returned in steps of this many bytes. */
+#define UPDATE_STEP 512
+
+static bool has_flag(const struct ph_h2_conn *conn, uint8_t flag)
+{
+    return (conn->scan_head[4] & flag) != 0;
+}
+
+static bool charge_glitch(struct ph_h2_conn *conn)
+{
+    if (ph_bucket_take(&conn->glitches, 1, conn->now))
+        return true;
+    ph_count(conn->stats, limit_glitch);
+    ph_h2_fail(conn, NGHTTP2_ENHANCE_YOUR_CALM);
+    return false;
+}
+
+void ph_h2_charge_reset(struct ph_h2_conn *conn)
+{
+    if (conn->is_failed || ph_bucket_take(&conn->resets, 1, conn->now))
+        return;
+    ph_count(conn->stats, limit_cancel);
+    ph_h2_fail(conn, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+void ph_h2_scan_sent(struct ph_h2_conn *conn, size_t n)
+{
+    conn->updates_due += 2 + n / UPDATE_STEP; /* of the stream and of the connection */
+}
+
+/* The beginning or the continuation of a header block: bounded in bytes and in frames. */
+static bool judge_block(struct ph_h2_conn *conn, size_t length, bool is_first)
+{
+    if (is_first) {
+        conn->block_since = conn->now;
+        conn->block_bytes = 0;
+        conn->block_frames = 0;
+    } else {
+        conn->block_frames++;
+    }
+    conn->block_bytes += length;
+    conn->in_block = !has_flag(conn, NGHTTP2_FLAG_END_HEADERS);
+    if (conn->block_bytes <= conn->config->head_encoded &&
+        conn->block_frames <= conn->config->continuations_max)
+        return true;
+    ph_count(conn->stats, limit_head);
+    ph_h2_fail(conn, NGHTTP2_ENHANCE_YOUR_CALM);
+    return false;
+}
+
+static bool judge_settings(struct ph_h2_conn *conn, size_t length)
+{
+    if (length / SETTINGS_ENTRY > conn->config->settings_max) {
+        ph_count(conn->stats, limit_frames);
+        ph_h2_fail(conn, NGHTTP2_ENHANCE_YOUR_CALM);
+        return false;
+    }
+    return has_flag(conn, NGHTTP2_FLAG_ACK) || charge_glitch(conn);
+}
+
+/* A complete frame head. false: the connection failed. */
+static bool judge(struct ph_h2_conn *conn, size_t length)
+{
+    switch (conn->scan_head[3]) {
+    case NGHTTP2_DATA:
+        return length > 0 || has_flag(conn, NGHTTP2_FLAG_END_STREAM) || charge_glitch(conn);
+    case NGHTTP2_HEADERS:
+        return judge_block(conn, length, true);
+    case NGHTTP2_CONTINUATION:
+        return judge_block(conn, length, false);
+    case NGHTTP2_RST_STREAM:
+        ph_h2_charge_reset(conn);
+        return !conn->is_failed;
+    case NGHTTP2_SETTINGS:
+        return judge_settings(conn, length);
+    case NGHTTP2_WINDOW_UPDATE:
+        if (conn->updates_due == 0)
+            return charge_glitch(conn);
+        conn->updates_due--;
+        return true;
+    default: /* PING, PRIORITY and whatever there is besides */
+        return charge_glitch(conn);
+    }
+}
+
+size_t ph_h2_scan(struct ph_h2_conn *conn, const uint8_t *p, size_t n)
+{
+    if (!conn->has_preface) {
+        size_t part = PH_MIN(n, PREFACE_LEN - conn->scan_have);
+        conn->scan_have += part;
+        if (conn->scan_have == PREFACE_LEN) {
+            conn->has_preface = true;
+            conn->scan_have = 0;
+        }
+        return part;
+    }
+    size_t used = 0;
+    if (conn->scan_have < PH_H2_FRAME_HEAD) {
+        used = PH_MIN(n, PH_H2_FRAME_HEAD - conn->scan_have);
+        memcpy(conn->scan_head + conn->scan_have, p, used);
+        conn->scan_have += used;
+        if (conn->scan_have < PH_H2_FRAME_HEAD)
+            return used;
+        const uint8_t *head = conn->scan_head;
+        conn->scan_left = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
+        if (!judge(conn, conn->scan_left))
+            return 0;
+    }
+    size_t part = PH_MIN(n - used, conn->scan_left);
+    conn->scan_left -= part;
+    if (conn->scan_left == 0)
+        conn->scan_have = 0;
+    return used + part;
+}

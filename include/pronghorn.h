@@ -349,6 +349,12 @@ PH_API int ph_chan_respond(ph_chan *chan, int status, const ph_field *fields, si
  * (NULL: no bytes). PH_E_STATE before the head or after the end; PH_E_CLOSED when the peer is gone
  * (bytes are dropped); a stream that the peer stopped swallows bytes and returns 0 (counted). */
 PH_API int ph_chan_write(ph_chan *chan, ph_buf *buf, bool fin);
+/* HTTP: queues `len` bytes of a regular file from `offset` on, and the end when `fin`. Takes `fd`
+ * always (it is closed when it is done with; give a duplicate of one that others use). The file is
+ * read as the client takes it; over HTTP/1.1 in cleartext the kernel sends it by itself. A file
+ * that cannot be read, or has become shorter, aborts the response. Errors as ph_chan_write(), and
+ * PH_E_INVAL for other kinds. */
+PH_API int ph_chan_send_file(ph_chan *chan, int fd, uint64_t offset, size_t len, bool fin);
 /* HTTP: ends the response with trailers (dropped silently on HTTP/1.0 and where the client did not
  * say TE: trailers). */
 PH_API int ph_chan_trailers(ph_chan *chan, const ph_field *fields, size_t fields_len);

@@ -97,6 +97,10 @@
     X(close, "close")                                                                              \
     X(set_result, "set_result")                                                                    \
     X(exceptions, "exceptions")                                                                    \
+    X(file, "file")                                                                                \
+    X(offset, "offset")                                                                            \
+    X(count, "count")                                                                              \
+    X(links, "links")                                                                              \
     X(empty, "")                                                                                   \
     X(slash, "/")                                                                                  \
     X(http, "http")                                                                                \
@@ -116,6 +120,9 @@
     X(http_request, "http.request")                                                                \
     X(http_disconnect, "http.disconnect")                                                          \
     X(http_response_trailers, "http.response.trailers")                                            \
+    X(http_response_pathsend, "http.response.pathsend")                                            \
+    X(http_response_zerocopysend, "http.response.zerocopysend")                                    \
+    X(http_response_early_hint, "http.response.early_hint")                                        \
     X(wt_connect, "webtransport.connect")                                                          \
     X(wt_receive, "webtransport.stream.receive")                                                   \
     X(wt_opened, "webtransport.stream.opened")                                                     \
@@ -222,6 +229,9 @@ enum message_kind {
     MESSAGE_HTTP_START,
     MESSAGE_HTTP_BODY,
     MESSAGE_HTTP_TRAILERS,
+    MESSAGE_HTTP_PATH,
+    MESSAGE_HTTP_FILE,
+    MESSAGE_HTTP_HINT,
     MESSAGE_WT_ACCEPT,
     MESSAGE_WT_CLOSE,
     MESSAGE_WT_RESPONSE_START,
@@ -248,8 +258,12 @@ typedef struct Fields {
 typedef struct Message {
     enum message_kind kind;
     uint64_t stream_id;
-    ph_buf *buf;   /* own; NULL: no bytes */
-    size_t len;    /* bytes in buf */
+    ph_buf *buf; /* own; NULL: no bytes */
+    size_t len;  /* bytes in buf, or of the file */
+    int fd;      /* own, while has_file */
+    uint64_t offset;
+    bool has_file;
+    bool moves;    /* the file's position is to follow what was sent */
     bool end;      /* end_stream, or more_* False */
     bool trailers; /* http start */
     bool bidirectional;
@@ -270,6 +284,16 @@ int message_traverse(const Message *message, visitproc visit, void *arg);
 void fields_clear(Fields *fields);
 /* Appends the fields of `from` to `to` (trailers that come in several messages). */
 int fields_join(Fields *to, const Fields *from);
+
+/* --- Files (files.c) --- */
+
+/* Both give the message a descriptor of its own, of a regular file. */
+int file_open(PyObject *path, Message *out, uint64_t *size);
+int file_take(PyObject *file, Message *out, uint64_t *size); /* a descriptor, or has fileno() */
+uint64_t file_position(const Message *message);
+/* ph_chan_send_file(); moves the position when the message says so. */
+int file_hand_over(Message *message, ph_chan *chan, bool fin);
+void file_close(Message *message);
 
 /* Puts a new reference into a dict and drops it; NULL is passed on as failure. */
 int dict_put(PyObject *dict, PyObject *key, PyObject *value);

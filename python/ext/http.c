@@ -208,19 +208,28 @@ static int check_length(Exchange *ex, const Message *message)
     return -1;
 }
 
+/* Hands bytes or a file to the core. */
+static int hand_over(Exchange *ex, Message *message, bool fin)
+{
+    if (message->has_file)
+        return file_hand_over(message, ex->base.chan, fin);
+    ph_buf *buf = message->buf;
+    message->buf = NULL; /* taken */
+    return ph_chan_write(ex->base.chan, buf, fin);
+}
+
 static int write_body(Exchange *ex, Message *message)
 {
     bool fin = message->end && !ex->has_trailers;
-    bool empty = message->buf == NULL, said = empty && !fin;
+    bool empty = message->len == 0 || (message->has_file && ex->is_bodiless);
+    bool said = empty && !fin;
     if (ex->response == RESPONSE_STARTED) {
         if (send_head(ex, fin && empty) < 0)
             return STEP_FAIL;
         said = empty;
     }
     if (!said) {
-        ph_buf *buf = message->buf;
-        message->buf = NULL; /* taken */
-        int rc = ph_chan_write(ex->base.chan, buf, fin);
+        int rc = empty ? ph_chan_write(ex->base.chan, NULL, fin) : hand_over(ex, message, fin);
         if (rc != PH_OK)
             return core_refused(ex, rc);
     }
@@ -269,6 +278,31 @@ static int body(Exchange *ex, Await *await, Message *message)
     return rc;
 }
 
+/* A whole file as the whole body. */
+static int path(Exchange *ex, Await *await, Message *message)
+{
+    if (ex->response == RESPONSE_SENDING && !link_is_on(&await->link))
+        return out_of_order("http.response.pathsend after http.response.body");
+    return body(ex, await, message);
+}
+
+/* 103 goes out while the response itself is not there yet (RFC 8297). */
+static int early_hint(Exchange *ex, const Message *message)
+{
+    if (ex->response > RESPONSE_STARTED)
+        return out_of_order("http.response.early_hint after http.response.body");
+    if (ex->gone || ex->base.chan == NULL)
+        return fail_disconnected(ex->base.st, "the client is gone");
+    if (message->fields.count == 0)
+        return STEP_DONE;
+    int rc =
+        ph_chan_respond(ex->base.chan, 103, message->fields.list, message->fields.count, false);
+    if (rc != PH_OK)
+        return core_refused(ex, rc);
+    server_push(ex->base.server);
+    return STEP_DONE;
+}
+
 static int trailers(Exchange *ex, const Message *message)
 {
     if (ex->response != RESPONSE_TRAILING)
@@ -299,7 +333,13 @@ static int http_step(Exchange *ex, Await *await, Message *message)
         return body(ex, await, message);
     case MESSAGE_HTTP_TRAILERS:
         return trailers(ex, message);
-    case MESSAGE_WT_ACCEPT: /* http_types has the three above */
+    case MESSAGE_HTTP_PATH:
+        return path(ex, await, message);
+    case MESSAGE_HTTP_FILE:
+        return body(ex, await, message);
+    case MESSAGE_HTTP_HINT:
+        return early_hint(ex, message);
+    case MESSAGE_WT_ACCEPT: /* http_types has those above */
     case MESSAGE_WT_CLOSE:
     case MESSAGE_WT_RESPONSE_START:
     case MESSAGE_WT_RESPONSE_BODY:
@@ -449,7 +489,7 @@ static void http_finish(Channel *channel, PyObject *exc, bool cancelled)
 {
     Exchange *ex = as_exchange(channel);
     report(ex, exc, cancelled);
-    if (ex->response == RESPONSE_NONE) {
+    if (ex->response <= RESPONSE_STARTED) { /* nothing was sent so far */
         answer_500(ex);
     } else {
         cut(ex);

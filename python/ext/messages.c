@@ -523,6 +523,79 @@ static int read_trailers(State *st, PyObject *dict, Message *out)
     return read_more(dict, st->str.more_trailers, out);
 }
 
+/* A member that has to be there; NULL with an exception. */
+static PyObject *get_needed(PyObject *dict, PyObject *key)
+{
+    PyObject *value = get_borrowed(dict, key);
+    if (value == NULL && !PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "the message needs '%U'", key);
+    return Py_XNewRef(value);
+}
+
+/* The file is opened here: a missing one is known before anything is sent. */
+static int read_path(State *st, PyObject *dict, Message *out)
+{
+    PyObject *path = get_needed(dict, st->str.path);
+    if (path == NULL)
+        return -1;
+    uint64_t size = 0;
+    int rc = file_open(path, out, &size);
+    out->len = (size_t)size;
+    out->end = true;
+    Py_DECREF(path);
+    return rc;
+}
+
+/* An integer or None. 1: read, 0: absent or None, -1. */
+static int read_optional(PyObject *dict, PyObject *key, uint64_t max, uint64_t *out)
+{
+    PyObject *value = get_borrowed(dict, key);
+    if (value == NULL || value == Py_None)
+        return PyErr_Occurred() ? -1 : 0;
+    return read_uint(dict, key, max, out);
+}
+
+/* As os.sendfile(): from `offset`, or from the file's position, which then moves; `count` bytes, or
+ * up to the end. */
+static int read_file(State *st, PyObject *dict, Message *out)
+{
+    PyObject *file = get_needed(dict, st->str.file);
+    if (file == NULL)
+        return -1;
+    uint64_t size = 0, count = INT64_MAX;
+    int rc = file_take(file, out, &size);
+    Py_DECREF(file);
+    if (rc < 0)
+        return -1;
+    int placed = read_optional(dict, st->str.offset, INT64_MAX, &out->offset);
+    if (placed < 0 || read_optional(dict, st->str.count, INT64_MAX, &count) < 0)
+        return -1;
+    if (placed == 0) {
+        out->offset = file_position(out);
+        out->moves = true;
+    }
+    uint64_t left = out->offset < size ? size - out->offset : 0;
+    out->len = (size_t)(count < left ? count : left);
+    return read_more(dict, st->str.more_body, out);
+}
+
+/* Each link is the value of a Link field (RFC 8297). */
+static int read_hint(State *st, PyObject *dict, Message *out)
+{
+    PyObject *links = get_needed(dict, st->str.links);
+    PyObject *name = links != NULL ? PyBytes_FromString("link") : NULL;
+    PyObject *item, *iter = name != NULL ? PyObject_GetIter(links) : NULL;
+    int rc = iter != NULL ? 0 : -1;
+    while (rc == 0 && (item = PyIter_Next(iter)) != NULL) {
+        rc = add_field(&out->fields, name, item, FIELDS_HTTP);
+        Py_DECREF(item);
+    }
+    Py_XDECREF(iter);
+    Py_XDECREF(name);
+    Py_XDECREF(links);
+    return rc < 0 || PyErr_Occurred() ? -1 : 0;
+}
+
 static int read_kind(State *st, PyObject *dict, Message *out)
 {
     switch (out->kind) {
@@ -533,6 +606,12 @@ static int read_kind(State *st, PyObject *dict, Message *out)
         return read_body(st, dict, out);
     case MESSAGE_HTTP_TRAILERS:
         return read_trailers(st, dict, out);
+    case MESSAGE_HTTP_PATH:
+        return read_path(st, dict, out);
+    case MESSAGE_HTTP_FILE:
+        return read_file(st, dict, out);
+    case MESSAGE_HTTP_HINT:
+        return read_hint(st, dict, out);
     case MESSAGE_WT_ACCEPT:
         return read_wt_accept(st, dict, out);
     case MESSAGE_WT_CLOSE:
@@ -602,6 +681,7 @@ void message_clear(Message *message)
 {
     ph_buf_unref(message->buf);
     message->buf = NULL;
+    file_close(message);
     fields_clear(&message->fields);
     Py_CLEAR(message->text);
     Py_CLEAR(message->tag);

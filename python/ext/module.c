@@ -124,6 +124,9 @@ static const struct type_name http_types[] = {
     {"http.response.start", MESSAGE_HTTP_START},
     {"http.response.body", MESSAGE_HTTP_BODY},
     {"http.response.trailers", MESSAGE_HTTP_TRAILERS},
+    {"http.response.pathsend", MESSAGE_HTTP_PATH},
+    {"http.response.zerocopysend", MESSAGE_HTTP_FILE},
+    {"http.response.early_hint", MESSAGE_HTTP_HINT},
 };
 
 /* With the aliases of stop_sending; see docs/asgi-webtransport.md. */

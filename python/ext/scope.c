@@ -441,13 +441,27 @@ static PyObject *complete(State *st, PyObject *scope, PyObject *extensions, bool
     return scope;
 }
 
+/* What an application may use in this request; HTTP/1.0 knows neither 1xx nor trailers. */
+static int put_extensions(State *st, PyObject *extensions, const ph_request *request)
+{
+    bool is_old = request->http_version == 10;
+    if (dict_put(extensions, st->str.http_response_pathsend, PyDict_New()) < 0 ||
+        dict_put(extensions, st->str.http_response_zerocopysend, PyDict_New()) < 0)
+        return -1;
+    if (is_old)
+        return 0;
+    if (dict_put(extensions, st->str.http_response_early_hint, PyDict_New()) < 0)
+        return -1;
+    return dict_put(extensions, st->str.http_response_trailers, PyDict_New());
+}
+
 PyObject *scope_http(Server *server, const ph_request *request)
 {
     State *st = server->st;
     PyObject *scope = make_common(server, request, server->http_template);
     PyObject *extensions = PyDict_New();
     bool filled = scope != NULL && extensions != NULL &&
-                  dict_put(extensions, st->str.http_response_trailers, PyDict_New()) == 0 &&
+                  put_extensions(st, extensions, request) == 0 &&
                   put_tls(server, extensions, request) == 0;
     return complete(st, scope, extensions, filled);
 }

@@ -413,6 +413,9 @@ static int session_step(Session *session, Await *await, Message *message, PyObje
     case MESSAGE_HTTP_START: /* wt_types has none of these */
     case MESSAGE_HTTP_BODY:
     case MESSAGE_HTTP_TRAILERS:
+    case MESSAGE_HTTP_PATH:
+    case MESSAGE_HTTP_FILE:
+    case MESSAGE_HTTP_HINT:
         break;
     }
     Py_UNREACHABLE();

@@ -238,6 +238,10 @@ static inline struct ph_slice ph_slice_of(struct ph_buf *buf) /* takes the refer
     return (struct ph_slice){.buf = buf, .p = buf->data, .n = buf->len};
 }
 
+/* A buffer that stands for `len` bytes of a file, from `offset` on; takes `fd`. There is no data:
+ * its slices have p == NULL, and are for a queue that ends in ph_tcp_send_file(). Caller owns. */
+struct ph_buf *ph_buf_file(int fd, uint64_t offset, size_t len);
+
 /* FIFO of slices with a cursor: [head .. cursor) was sent and waits for its acknowledgement,
  * [cursor .. end) waits to be sent. Users without acknowledgements advance and drop together. */
 struct ph_sliceq {
@@ -255,7 +259,9 @@ void ph_sliceq_push(struct ph_sliceq *q,
                     struct ph_slice slice); /* takes its reference; empty slices are dropped */
 void ph_sliceq_push_copy(struct ph_sliceq *q, const void *data, size_t n);
 size_t ph_sliceq_gather(const struct ph_sliceq *q, struct iovec *iov, size_t max,
-                        size_t max_bytes);             /* from the cursor */
+                        size_t max_bytes); /* from the cursor, up to a slice of a file */
+/* Bytes of a file under the cursor, with where they are; 0: what comes next is in memory. */
+size_t ph_sliceq_file(const struct ph_sliceq *q, int *fd, uint64_t *offset);
 void ph_sliceq_advance(struct ph_sliceq *q, size_t n); /* moves the cursor; n <= unsent */
 void ph_sliceq_drop(struct ph_sliceq *q,
                     size_t n); /* drops sent bytes from the head; n <= bytes-unsent */

@@ -20,6 +20,7 @@
 #include "base_internal.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* --- Buffers --- */
 
@@ -30,6 +31,16 @@ static ph_buf *buf_make(size_t room)
     *buf = (struct ph_buf){.refs = 1, .cap = room};
     ph_live_add(PH_LIVE_BUF, 1);
     return buf;
+}
+
+struct file_part { /* in place of the payload */
+    int fd;
+    uint64_t offset;
+};
+
+static void file_close(void *ctx)
+{
+    close(((struct file_part *)ctx)->fd);
 }
 
 static void buf_destroy(ph_buf *buf)
@@ -67,6 +78,17 @@ ph_buf *ph_buf_wrap(const void *data, size_t len, ph_buf_release_fn release, voi
     return buf;
 }
 
+struct ph_buf *ph_buf_file(int fd, uint64_t offset, size_t len)
+{
+    struct ph_buf *buf = buf_make(sizeof(struct file_part));
+    struct file_part *part = (struct file_part *)(void *)(buf + 1);
+    *part = (struct file_part){fd, offset};
+    buf->len = buf->cap = len;
+    buf->release = file_close;
+    buf->ctx = part;
+    return buf;
+}
+
 ph_buf *ph_buf_ref(ph_buf *buf)
 {
     /* Relaxed: the caller holds a reference, so nothing can be freed meanwhile. */
@@ -86,7 +108,8 @@ void ph_buf_unref(ph_buf *buf)
         if (atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_acq_rel) != 1)
             return;
     }
-    struct ph_buf_home *home = buf->release != NULL ? ph_thread_home() : NULL;
+    bool is_wrapped = buf->release != NULL && buf->data != NULL;
+    struct ph_buf_home *home = is_wrapped ? ph_thread_home() : NULL;
     if (home == NULL) {
         buf_destroy(buf);
         return;
@@ -220,6 +243,8 @@ size_t ph_sliceq_gather(const struct ph_sliceq *q, struct iovec *iov, size_t max
     size_t off = q->cur_off;
     for (uint32_t i = q->cur; i < q->count && count < max && max_bytes > 0; i++) {
         const struct ph_slice *slice = slice_at(q, i);
+        if (slice->p == NULL)
+            break;
         size_t n = PH_MIN(slice->n - off, max_bytes);
         iov[count].iov_base = (void *)(uintptr_t)(slice->p + off);
         iov[count].iov_len = n;
@@ -228,6 +253,17 @@ size_t ph_sliceq_gather(const struct ph_sliceq *q, struct iovec *iov, size_t max
         off = 0;
     }
     return count;
+}
+
+size_t ph_sliceq_file(const struct ph_sliceq *q, int *fd, uint64_t *offset)
+{
+    const struct ph_slice *slice = q->cur < q->count ? slice_at(q, q->cur) : NULL;
+    if (slice == NULL || slice->p != NULL)
+        return 0;
+    const struct file_part *part = slice->buf->ctx;
+    *fd = part->fd;
+    *offset = part->offset + q->cur_off;
+    return slice->n - q->cur_off;
 }
 
 void ph_sliceq_advance(struct ph_sliceq *q, size_t n)

@@ -11,6 +11,7 @@
 #include "core.h"
 
 #include <ctype.h>
+#include <unistd.h>
 
 /* Events handed out between two flushes: commands do not wait for the end of a long run. */
 #define FLUSH_EVERY 64
@@ -448,6 +449,25 @@ int ph_chan_write(ph_chan *chan, ph_buf *buf, bool fin)
     atomic_fetch_add(&chan->queued, msg.s.n);
     if (chan->parent != NULL)
         atomic_fetch_add(&chan->parent->queued, msg.s.n);
+    ph_pipe_push_down(chan->pipe, &msg);
+    return 0;
+}
+
+int ph_chan_send_file(ph_chan *chan, int fd, uint64_t offset, size_t len, bool fin)
+{
+    int rc = chan->kind == PH_CHAN_HTTP ? check_write(chan) : PH_E_INVAL;
+    if (rc < 0 || len == 0) {
+        close(fd);
+        return rc < 0 ? rc : ph_chan_write(chan, NULL, fin);
+    }
+    struct ph_msg msg = {.kind = PH_DOWN_FILE,
+                         .flags = fin ? PH_MSG_FIN : 0,
+                         .n = (uint32_t)fd,
+                         .chan = chan,
+                         .s = {.n = len},
+                         .a = offset};
+    chan->app.ended = fin;
+    atomic_fetch_add(&chan->queued, len);
     ph_pipe_push_down(chan->pipe, &msg);
     return 0;
 }

@@ -198,6 +198,22 @@ static int http_write(struct ph_chan *chan, struct ph_slice slice, bool fin)
     return rc;
 }
 
+/* The socket of HTTP/1.1 in cleartext takes a file as it is. */
+static bool http_file(struct ph_chan *chan, int fd, uint64_t offset, size_t n, bool fin)
+{
+    struct ph_exchange *ex = chan->io.engine.ex;
+    struct ph_tcp_conn *conn = tcp_of(ex);
+    if (ex->head.version >= 20 || ex->tls != NULL)
+        return false;
+    int rc = ph_exchange_write(ex, ph_slice_of(ph_buf_file(fd, offset, n)), fin);
+    if (rc < 0) {
+        give_up(chan, rc);
+        ph_chan_io_acked(chan, n);
+    }
+    touch(conn);
+    return true;
+}
+
 static void http_trailers(struct ph_chan *chan, const struct ph_field *fields, size_t n)
 {
     struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
@@ -242,6 +258,7 @@ static void http_release(struct ph_chan *chan)
 static const struct ph_chan_ops http_ops = {
     .respond = ph_bridge_http_respond,
     .write = http_write,
+    .file = http_file,
     .trailers = http_trailers,
     .consume = http_consume,
     .reset = http_reset,

@@ -46,7 +46,7 @@ void ph_chan_unref(struct ph_chan *chan)
     /* acq_rel: the half that frees must see everything that the other one wrote. */
     while (chan != NULL && atomic_fetch_sub_explicit(&chan->refs, 1, memory_order_acq_rel) == 1) {
         struct ph_chan *parent = chan->parent;
-        PH_ASSERT(chan->io.blocks == NULL && chan->io.datagrams == NULL);
+        PH_ASSERT(chan->io.blocks == NULL && chan->io.datagrams == NULL && chan->io.file == NULL);
         ph_chan_request_free(chan->request);
         ph_free(chan);
         ph_live_add(PH_LIVE_CHAN, -1);
@@ -247,6 +247,13 @@ void ph_chan_io_acked(struct ph_chan *chan, size_t n)
     n = PH_MIN(n, chan->io.inflight);
     chan->io.inflight -= n;
     take_queued(chan, n);
+    if (chan->io.file != NULL && n > 0)
+        ph_chan_file_wake(chan);
+}
+
+void ph_chan_io_unqueue(struct ph_chan *chan, size_t n)
+{
+    take_queued(chan, n);
 }
 
 void ph_chan_io_stop(struct ph_chan *chan, bool has_code, uint64_t code)
@@ -318,6 +325,7 @@ void ph_chan_io_closed(struct ph_chan *chan, bool clean, bool local, uint64_t co
     if ((io->pending & PH_PEND_CLOSED) != 0 || io->closed_sent)
         return;
     io->engine.any = NULL;
+    ph_chan_file_drop(chan);
     io->close_clean = clean;
     io->close_local = local;
     io->close_code = code;
@@ -568,23 +576,24 @@ static void consumed(struct ph_chan *chan, size_t n)
         io->ops->consume(chan, n); /* 0: the application asks for the body */
 }
 
-static void write_command(struct ph_chan *chan, struct ph_msg *msg)
+int ph_chan_io_write(struct ph_chan *chan, struct ph_slice slice, bool fin)
 {
     struct ph_chan_io *io = &chan->io;
-    size_t n = msg->s.n;
-    bool fin = (msg->flags & PH_MSG_FIN) != 0;
+    size_t n = slice.n;
     if (io->engine.any == NULL || io->tx_done) {
         if (io->peer_stopped)
             ph_count_add(chan->pipe->stats, writes_discarded, n);
-        ph_buf_unref(msg->s.buf);
+        ph_buf_unref(slice.buf);
         take_queued(chan, n);
-        return;
+        return PH_E_CLOSED;
     }
     io->inflight += n;
     io->fin_out = io->fin_out || fin;
     ph_count_add(chan->pipe->stats, bytes_out, n);
-    if (io->ops->write(chan, msg->s, fin) < 0)
+    int rc = io->ops->write(chan, slice, fin);
+    if (rc < 0)
         ph_chan_io_acked(chan, n);
+    return rc;
 }
 
 static void reset_command(struct ph_chan *chan, uint64_t code)
@@ -596,6 +605,7 @@ static void reset_command(struct ph_chan *chan, uint64_t code)
         return;
     io->tx_done = true;
     io->reset_sent = true;
+    ph_chan_file_drop(chan);
     io->ops->reset(chan, code);
     ph_chan_io_acked(chan, io->inflight);
 }
@@ -695,9 +705,14 @@ static void engine_command(struct ph_chan *chan, const struct ph_msg *msg)
 void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg)
 {
     struct ph_chan_datagrams *dg = chan->io.datagrams;
+    if (ph_chan_file_holds(chan, msg))
+        return;
     switch (msg->kind) {
     case PH_DOWN_WRITE:
-        write_command(chan, msg);
+        ph_chan_io_write(chan, msg->s, (msg->flags & PH_MSG_FIN) != 0);
+        return;
+    case PH_DOWN_FILE:
+        ph_chan_file_command(chan, msg);
         return;
     case PH_DOWN_CONSUME:
         consumed(chan, msg->a);

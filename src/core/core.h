@@ -32,6 +32,7 @@ struct ph_wt_sink;
 struct ph_wt_session;
 struct ph_wt_stream;
 struct ph_tls_cred;
+struct ph_chan_file;
 struct ph_tls_session;
 
 /* --- Configuration (config.c) --- */
@@ -83,6 +84,7 @@ enum ph_up_kind { PH_UP_HOME = 100 /* a chain of wrapped buffers to be released 
 enum ph_down_kind {
     PH_DOWN_RESPOND = 1,       /* s: head (n fields); a: status; flags */
     PH_DOWN_WRITE,             /* s: bytes; flags: FIN */
+    PH_DOWN_FILE,              /* n: descriptor; a: offset; s.n: bytes; flags: FIN */
     PH_DOWN_TRAILERS,          /* s: n fields */
     PH_DOWN_CONSUME,           /* a: bytes */
     PH_DOWN_CONSUME_DATAGRAMS, /* a: places */
@@ -135,12 +137,14 @@ struct ph_pipe {
     _Alignas(64) atomic_uint down_starved;
     struct ph_stats *stats;
     struct ph_chan_limits limits;
-    struct {                  /* io */
-        struct ph_link ready; /* channels with pending bits, in the order they got them */
-        struct ph_link slow;  /* channels whose small DATA waits to be joined, oldest first */
-        struct ph_link chans; /* every channel the I/O thread holds a reference to */
-        size_t open;          /* of those, the ones whose CLOSED was not published */
-        uint64_t now;         /* of this turn */
+    struct {                      /* io */
+        struct ph_link ready;     /* channels with pending bits, in the order they got them */
+        struct ph_link slow;      /* channels whose small DATA waits to be joined, oldest first */
+        struct ph_link chans;     /* every channel the I/O thread holds a reference to */
+        struct ph_link files;     /* struct ph_chan_file that can go on */
+        struct ph_reader *reader; /* NULL until a file is not in memory */
+        size_t open;              /* of those, the ones whose CLOSED was not published */
+        uint64_t now;             /* of this turn */
         struct ph_buf_home home;
     } io;
     struct {                     /* app */
@@ -192,6 +196,8 @@ struct ph_chan_ops {
     void (*respond)(struct ph_chan *chan, int status, const struct ph_field *fields, size_t n,
                     unsigned flags);
     int (*write)(struct ph_chan *chan, struct ph_slice slice, bool fin); /* takes the reference */
+    /* Takes `fd` and sends the bytes without our reading them; false: not possible here. */
+    bool (*file)(struct ph_chan *chan, int fd, uint64_t offset, size_t n, bool fin);
     void (*trailers)(struct ph_chan *chan, const struct ph_field *fields, size_t n);
     void (*consume)(struct ph_chan *chan, size_t n);
     void (*reset)(struct ph_chan *chan, uint64_t code);
@@ -262,6 +268,7 @@ struct ph_chan_io {                /* io */
     uint32_t published_head, published_count;
     size_t children; /* session: streams whose CLOSED was not published */
     struct ph_chan_datagrams *datagrams;
+    struct ph_chan_file *file; /* being sent; NULL */
 };
 
 struct ph_chan_app {       /* app */
@@ -323,6 +330,23 @@ void ph_chan_io_closed(struct ph_chan *chan, bool clean, bool local, uint64_t co
                        const char *reason, size_t reason_len);
 /* Runs one command. `expires_base` is the time of this turn. Takes the reference in msg->s. */
 void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg);
+
+/* Payload on its way to the engine, and what never got there. */
+int ph_chan_io_write(struct ph_chan *chan, struct ph_slice slice, bool fin); /* takes it */
+void ph_chan_io_unqueue(struct ph_chan *chan, size_t n);
+
+/* --- Files (chan_file.c) --- */
+
+/* Runs PH_DOWN_FILE. Takes the descriptor. */
+void ph_chan_file_command(struct ph_chan *chan, struct ph_msg *msg);
+/* Whether a command has to wait for the file before it; it was taken then. */
+bool ph_chan_file_holds(struct ph_chan *chan, struct ph_msg *msg);
+void ph_chan_file_wake(struct ph_chan *chan); /* its bytes have left: more may be read */
+void ph_chan_file_drop(struct ph_chan *chan); /* nothing more of it, or of what waits, is sent */
+/* Once a turn: reads and hands on what there is room for. */
+void ph_chan_files_run(struct ph_pipe *pipe);
+/* The pipe's reader, made on first use; NULL when the system refuses. */
+struct ph_reader *ph_pipe_reader(struct ph_pipe *pipe);
 
 /* --- Fields and requests (request.c) --- */
 

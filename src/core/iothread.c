@@ -1,11 +1,13 @@
 /*
  * iothread.c - the I/O thread: one turn after another, always in the same order.
  *
- *      sleep -> now -> commands -> udp in -> tcp in -> timers -> flush -> publish -> home -> reap
+ *      sleep -> now -> commands -> udp in -> tcp in -> timers -> files -> flush -> publish -> home
+ *            -> reap
  *
  * Engines and sinks only record work in between; packets and bytes are written in flush, events
- * reach the consumer in publish, memory is freed in reap. The thread takes no lock, never calls the
- * application, and waits for nothing but epoll. It reads the clock, nobody else does.
+ * reach the consumer in publish, memory is freed in reap. The thread takes no lock but that of the
+ * file reader's lists, never calls the application, and waits for nothing but epoll. It reads the
+ * clock, nobody else does.
  *
  * The end: a drain refuses new work and waits until the last channel and connection is gone or its
  * deadline has passed; then everything left is closed, every CLOSED is published, the engines are
@@ -97,6 +99,8 @@ static uint64_t next_deadline(const struct ph_server *server)
     if (server->is_draining && !server->is_closing)
         at = PH_MIN(at, is_idle(server) ? 0 : server->drain_deadline);
     if (server->pipe.io.home.head != NULL && !server->home_blocked)
+        at = 0;
+    if (!ph_list_is_empty(&server->pipe.io.files))
         at = 0;
     return PH_MIN(at, ph_pipe_next_publish(&server->pipe));
 }
@@ -224,6 +228,7 @@ static void turn(struct ph_server *server)
     ph_tcp_front_in(server);
     run_timers(server);
     check_drain(server);
+    ph_chan_files_run(&server->pipe);
     flush(server);
     bool all = ph_pipe_publish(&server->pipe);
     server->home_blocked = !ph_pipe_publish_home(&server->pipe);

@@ -11,6 +11,8 @@
  */
 #include "core.h"
 
+#include <unistd.h>
+
 int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limits *limits,
                  struct ph_stats *stats)
 {
@@ -27,6 +29,7 @@ int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limi
     ph_list_init(&pipe->io.ready);
     ph_list_init(&pipe->io.slow);
     ph_list_init(&pipe->io.chans);
+    ph_list_init(&pipe->io.files);
     ph_list_init(&pipe->app.chans);
     ph_list_init(&pipe->app.credit);
     ph_list_init(&pipe->app.held);
@@ -38,6 +41,8 @@ int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limi
 void ph_pipe_drop_down(struct ph_msg *msg)
 {
     ph_buf_unref(msg->s.buf);
+    if (msg->kind == PH_DOWN_FILE)
+        close((int)msg->n);
     if (msg->kind == PH_DOWN_OPEN) /* the I/O half never took the channel over */
         ph_chan_unref(msg->chan);
 }
@@ -57,6 +62,7 @@ void ph_pipe_fini(struct ph_pipe *pipe)
         pipe->app.overflow_head = (pipe->app.overflow_head + 1) & (pipe->app.overflow_cap - 1);
     }
     ph_free(pipe->app.overflow);
+    ph_reader_free(pipe->io.reader);
     ph_buf_release_chain(pipe->io.home.head); /* fell due after the last message up */
     ph_ring_fini(&pipe->up);
     ph_ring_fini(&pipe->down);

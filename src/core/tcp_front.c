@@ -13,6 +13,7 @@
 #include "../tls/tls.h"
 #include "core.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,9 +32,20 @@
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 /* Writes of one connection in one flush, each of what the engine makes at a time. */
 #define WRITE_BUDGET 8
+/* Bytes of a file given to the kernel at a time, and for one connection in one turn. */
+#define FILE_STEP ((size_t)262144)
+#define FILE_BUDGET ((size_t)1 << 20)
 /* What a peer may still send after our last byte, in time and bytes. */
 #define LINGER_WAIT (2 * PH_SEC)
 #define LINGER_BYTES ((size_t)1 << 20)
+
+/* A part of a file on its way into memory: sendfile(2) would wait for the disk. */
+struct tcp_warm {
+    struct ph_reader_job job; /* first */
+    struct ph_tcp_conn *conn; /* NULL: closed meanwhile */
+    int fd;                   /* own: the response may be dropped */
+    uint8_t data[];
+};
 
 struct ph_tcp_conn {
     struct ph_watch watch;
@@ -44,6 +56,8 @@ struct ph_tcp_conn {
     struct ph_tls_session *tls;   /* NULL: cleartext */
     struct ph_tcp_engine *engine; /* NULL: handshake under way, or not chosen yet */
     struct ph_sliceq in, out;     /* plaintext */
+    struct tcp_warm *warm;        /* NULL: none under way */
+    bool is_warm;                 /* the next step of the file is in memory */
     unsigned readiness;           /* PH_IO_* of this turn */
     bool eof;                     /* the peer finished sending */
     bool eof_told;                /* and the engine knows */
@@ -71,6 +85,8 @@ static void conn_close(struct ph_tcp_conn *conn, bool abort)
     if (conn->is_closed)
         return;
     conn->is_closed = true;
+    if (conn->warm != NULL)
+        conn->warm->conn = NULL;
     if (abort) {
         struct linger hard = {.l_onoff = 1, .l_linger = 0};
         setsockopt(conn->watch.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
@@ -396,11 +412,68 @@ void ph_tcp_front_in(struct ph_server *server)
 
 /* --- Writing --- */
 
+static void on_warm(struct ph_reader_job *job)
+{
+    struct tcp_warm *warm = (struct tcp_warm *)(void *)job;
+    if (warm->conn != NULL) {
+        warm->conn->warm = NULL;
+        warm->conn->is_warm = true; /* or unreadable, which sendfile will tell */
+        ph_tcp_front_touch(warm->conn);
+    }
+    close(warm->fd);
+    ph_free(warm);
+}
+
+/* Has a part of a file read into the page cache. false: nobody can. */
+static bool warm_up(struct ph_tcp_conn *conn, int fd, uint64_t offset, size_t n)
+{
+    struct ph_reader *reader = ph_pipe_reader(&conn->server->pipe);
+    int own = reader != NULL ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (own < 0)
+        return false;
+    struct tcp_warm *warm = ph_realloc(NULL, sizeof(*warm) + n);
+    *warm = (struct tcp_warm){
+        .job = {.fd = own, .offset = offset, .data = warm->data, .n = n, .on_done = on_warm},
+        .conn = conn,
+        .fd = own,
+    };
+    conn->warm = warm;
+    ph_reader_submit(reader, &warm->job);
+    return true;
+}
+
+/* One step of the file that is next; as ph_tcp_send_file(). */
+static ssize_t write_file(struct ph_tcp_conn *conn, size_t *budget)
+{
+    int fd;
+    uint64_t offset;
+    size_t n = PH_MIN(ph_sliceq_file(&conn->out, &fd, &offset), FILE_STEP);
+    if (conn->warm != NULL || *budget == 0)
+        return PH_E_AGAIN;
+    if (!conn->is_warm && !ph_reader_is_cached(fd, offset, n) && warm_up(conn, fd, offset, n))
+        return PH_E_AGAIN;
+    ssize_t sent = ph_tcp_send_file(conn->watch.fd, &conn->out, n);
+    if (sent == PH_E_IO)
+        ph_log_limited(&conn->server->tcp_log, conn->server->now, PH_LOG_WARNING,
+                       "http: response aborted error=\"the file is unreadable or shorter than it "
+                       "was\"");
+    if (sent < 0)
+        return sent;
+    conn->is_warm = false;
+    *budget -= PH_MIN((size_t)sent, *budget);
+    return sent;
+}
+
 /* false: the socket is gone. */
 static bool write_plain(struct ph_tcp_conn *conn)
 {
+    size_t budget = FILE_BUDGET;
     while (conn->out.unsent > 0) {
-        ssize_t n = ph_tcp_write(conn->watch.fd, &conn->out);
+        int fd;
+        uint64_t offset;
+        ssize_t n = ph_sliceq_file(&conn->out, &fd, &offset) > 0
+                        ? write_file(conn, &budget)
+                        : ph_tcp_write(conn->watch.fd, &conn->out);
         if (n == PH_E_AGAIN)
             break;
         if (n < 0)
@@ -519,7 +592,7 @@ static void conn_flush(struct ph_tcp_conn *conn)
     if (conn->is_closed)
         return;
     watch_records(conn, records);
-    bool more = !conn->is_lingering && conn->out.unsent + records > 0;
+    bool more = !conn->is_lingering && conn->warm == NULL && conn->out.unsent + records > 0;
     ph_loop_interest(server->loop, &conn->watch,
                      (wants_input(conn) ? PH_IO_READ : 0u) | (more ? PH_IO_WRITE : 0u));
     uint64_t at = conn->is_hasty ? server->now : conn->give_up;

@@ -157,7 +157,40 @@ int ph_tcp_accept(int listener, struct ph_tcp_spare *spare, struct ph_addr *remo
 /* Reads up to `cap` bytes. Count, 0 at the end, PH_E_AGAIN, PH_E_CLOSED. */
 ssize_t ph_tcp_read(int fd, void *out, size_t cap);
 /* Writes from the queue's cursor, advancing and dropping what the kernel took. Bytes written,
- * PH_E_AGAIN when full, PH_E_CLOSED. */
+ * PH_E_AGAIN when full, PH_E_CLOSED. Stops in front of a file. */
 ssize_t ph_tcp_write(int fd, struct ph_sliceq *q);
+/* Sends at most `max` of the file's bytes under the cursor, without copying them through this
+ * process. As ph_tcp_write(), and PH_E_IO when the file cannot be read or ends too early. Waits for
+ * the disk when they are not in memory: see ph_reader_is_cached(). */
+ssize_t ph_tcp_send_file(int fd, struct ph_sliceq *q, size_t max);
+
+/* --- Files --- */
+
+/* Reads files on a thread of its own, because a disk (or a network behind it) may let a reader wait
+ * as long as it likes. What is in memory already is read at once, on the I/O thread. */
+struct ph_reader;
+
+struct ph_reader_job {
+    struct ph_reader_job *next;
+    int fd; /* borrow, until it is done */
+    uint64_t offset;
+    uint8_t *data; /* room for n bytes, until it is done */
+    size_t n;
+    ssize_t got; /* when done: bytes, less than n at the end of the file; PH_E_IO */
+    void (*on_done)(struct ph_reader_job *job);
+};
+
+/* `wake` is rung when something is done. NULL when the system refuses a thread. */
+struct ph_reader *ph_reader_new(struct ph_ring *wake);
+/* Waits for the job at hand, then calls on_done of it and of all others; those not begun with
+ * PH_E_IO. */
+void ph_reader_free(struct ph_reader *reader);
+void ph_reader_submit(struct ph_reader *reader, struct ph_reader_job *job);
+void ph_reader_run(struct ph_reader *reader); /* calls on_done of what is done */
+/* Reads what is in memory of a range: bytes; 0 at the end of the file; PH_E_AGAIN: the disk is
+ * needed; PH_E_IO. */
+ssize_t ph_reader_try(int fd, uint64_t offset, uint8_t *data, size_t n);
+/* Whether the first and the last byte of a range are in memory. */
+bool ph_reader_is_cached(int fd, uint64_t offset, size_t n);
 
 #endif

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 /* Slices handed to one sendmsg(). More gains nothing: 64 of them are more than a socket buffer. */
@@ -140,6 +141,8 @@ ssize_t ph_tcp_write(int fd, struct ph_sliceq *q)
     while (q->unsent > 0 && total < PH_TCP_WRITE_MAX) {
         struct msghdr msg = {.msg_iov = iov};
         msg.msg_iovlen = ph_sliceq_gather(q, iov, PH_TCP_IOV_MAX, PH_TCP_WRITE_MAX - total);
+        if (msg.msg_iovlen == 0) /* a file is next */
+            break;
         ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
@@ -155,4 +158,25 @@ ssize_t ph_tcp_write(int fd, struct ph_sliceq *q)
         total += (size_t)n;
     }
     return (ssize_t)total;
+}
+
+ssize_t ph_tcp_send_file(int fd, struct ph_sliceq *q, size_t max)
+{
+    int file;
+    uint64_t offset;
+    size_t n = ph_sliceq_file(q, &file, &offset);
+    off_t at = (off_t)offset;
+    ssize_t sent;
+    do {
+        sent = sendfile(fd, file, &at, PH_MIN(n, max));
+    } while (sent < 0 && errno == EINTR);
+    if (sent == 0)
+        return PH_E_IO;
+    if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM))
+        return PH_E_AGAIN;
+    if (sent < 0)
+        return errno == EIO || errno == EINVAL || errno == EOVERFLOW ? PH_E_IO : PH_E_CLOSED;
+    ph_sliceq_advance(q, (size_t)sent);
+    ph_sliceq_drop(q, (size_t)sent);
+    return sent;
 }

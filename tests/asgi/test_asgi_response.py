@@ -551,23 +551,24 @@ async def test_43_raising_in_the_body_cuts_it(
         assert caplog.text.count("LookupError: told") == 1
 
 
+@pytest.mark.parametrize("messages", [[], [START]], ids=["nothing", "started"])
 @every_version
 @aio
 async def test_44_returning_without_a_response_is_500(
-    version: str, caplog: pytest.LogCaptureFixture
+    version: str, messages: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await answer_to(version)
+    answer = await answer_to(version, *messages)
     assert (answer.status, answer.whole) == (500, True)
     assert len(errors(caplog)) == 1
 
 
-@pytest.mark.parametrize("messages", [[START], [START, BODY | {"body": b"a", "more_body": True}]])
+@pytest.mark.parametrize("body", [b"", b"a"])
 @every_version
 @aio
 async def test_44_returning_in_the_response_cuts_it(
-    version: str, messages: list[Event], caplog: pytest.LogCaptureFixture
+    version: str, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await answer_to(version, *messages)
+    answer = await answer_to(version, START, BODY | {"body": body, "more_body": True})
     assert answer.broken
     assert answer.reset == INTERNAL_ERROR[version]
     assert len(errors(caplog)) == 1

@@ -299,7 +299,7 @@ async def test_returning_too_early(
 ) -> None:
     async with serving(answering(*messages)) as server:
         answer = await ask(server)
-    if messages:
+    if len(messages) > 1:
         assert answer.status == 0 or not answer.whole
     else:
         assert answer.status == 500

@@ -21,6 +21,7 @@ struct rig_engine {
     unsigned asked, resets, stops, releases, delivered, datagrams, closes, accepts, responses;
     uint64_t code;
     bool fin;
+    bool is_broken; /* refuses what is written */
 };
 
 struct rig {
@@ -62,6 +63,8 @@ static int rig_write(struct ph_chan *chan, struct ph_slice slice, bool fin)
 {
     struct rig_engine *engine = rig_engine_of(chan);
     ph_sliceq_push(&engine->held, slice);
+    if (engine->is_broken)
+        return PH_E_CLOSED;
     engine->fin = engine->fin || fin;
     return 0;
 }
@@ -208,6 +211,7 @@ static void rig_io(struct rig *rig)
             ph_chan_io_command(msg.chan, &msg);
     }
     ph_pipe_commands_taken(&rig->pipe);
+    ph_chan_files_run(&rig->pipe);
     ph_pipe_publish(&rig->pipe);
     ph_pipe_publish_home(&rig->pipe);
     ph_pipe_ring_up(&rig->pipe);

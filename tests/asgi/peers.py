@@ -26,7 +26,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
-import h2.settings
+import h2.stream
 import pytest
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamReset
@@ -250,6 +250,10 @@ class Client1(Client):
         exchange.body += data
         exchange.parts.append(data)
         self.changed.set()
+
+
+# h2 knows of HEAD, but misses the body that the content-length of a 304 announces.
+h2.stream.H2Stream._initialize_content_length = lambda self, headers: None
 
 
 class Client2(Client, asyncio.Protocol):
@@ -521,7 +525,7 @@ async def ask(
         return await exchange.done()
 
 
-VERSIONS = ["1.1", "3"]
+VERSIONS = ["1.1", "2", "3"]
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=[f"h{v[0]}" for v in VERSIONS])
 # Where streams of one connection do not wait for each other.
 STREAMED = [version for version in VERSIONS if version != "1.1"]

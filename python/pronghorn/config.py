@@ -18,6 +18,7 @@ from . import kinds
 from ._core import ConfigError
 from .core_options import CoreOptions
 from .options import option_of
+from .proxy import trusted_peers
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -37,7 +38,8 @@ class Config(CoreOptions):
             option, value = option_of(field), getattr(self, field.name)
             if option is not None and (value is not None or field.default is not None):
                 option.kind.check(field.name, value)
-        served_protocols(self.alpn_protocols)
+        if self.alpn_protocols is not None and not kinds.listed(self.alpn_protocols):
+            raise ConfigError(f"alpn_protocols: name at least one of {kinds.Alpn().accepts}")
         if not isinstance(self.options, Mapping):
             raise ConfigError("options: not a mapping from option names to values (docs/limits.md)")
         if self.bind is not None and (self.host is not None or self.port is not None):
@@ -84,12 +86,20 @@ class Config(CoreOptions):
         """HTTP/3 is on the UDP ports of the numbers that TLS is on. The certificate of dev is for
         QUIC only: its page is cleartext, on a port of its own."""
         given = kinds.listed(self.quic_bind) or kinds.listed(self.options.get("quic_bind"))
-        if given or not self.http3 or "h3" not in served_protocols(self.alpn_protocols):
+        offered = self.alpn_protocols is None or "h3" in kinds.listed(self.alpn_protocols)
+        if given or not self.http3 or not offered:
             return given
         if self.dev:
             return list(DEV_QUIC_BIND)
         has_tls = self.certfile is not None
         return [text for text in self._tcp_addresses() if has_tls and not kinds.is_named(text)]
+
+    def _unlimited_peers(self) -> list[str]:
+        """Behind a trusted proxy are many clients, which max_connections_per_ip takes for one."""
+        networks = [kinds.network_of("forwarded_allow_ips", peer) for peer in trusted_peers(self)]
+        proxies = [str(network) for network in networks if network is not None]
+        given = kinds.listed(self.unlimited_peer)
+        return given + proxies + (LOOPBACK if proxies and not given else [])
 
     def core_options(self) -> list[tuple[str, str]]:
         """The configuration in the core's words."""
@@ -99,10 +109,9 @@ class Config(CoreOptions):
             out.append(("dev_certificate", str(self.dev_directory())))
         computed: dict[str, Any] = {
             "bind": self._tcp_addresses(),
+            "unlimited_peer": self._unlimited_peers(),
             "quic_bind": [] if "quic_bind" in self.options else self._quic_addresses(),
         }
-        if self.alpn_protocols is not None:
-            computed["alpn_protocols"] = served_protocols(self.alpn_protocols)
         for field in dataclasses.fields(self):
             option = option_of(field)
             if option is None or not option.core:
@@ -128,17 +137,8 @@ class Config(CoreOptions):
         return data / "pronghorn"
 
 
+LOOPBACK = ["127.0.0.0/8", "::1/128"]  # what the core does not count when it is told nothing
 CORE_LEVELS = {"trace": "debug", "critical": "error"}  # levels that the core does not have
-
-
-def served_protocols(value: Any) -> list[str]:
-    """The protocols that are served, in the order given."""
-    if value is None:
-        return list(kinds.Alpn.served)
-    served = [protocol for protocol in kinds.listed(value) if protocol in kinds.Alpn.served]
-    if not served:
-        raise ConfigError(f"alpn_protocols: name at least one of {', '.join(kinds.Alpn.served)}")
-    return served
 
 
 def option_text(name: str, value: Any) -> str:

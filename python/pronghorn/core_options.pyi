@@ -88,3 +88,4 @@ class CoreOptions(Options):
     secret: str | None
     server_header: bool | None
     date_header: bool | None
+    header: str | Iterable[str] | None

@@ -8,6 +8,7 @@ the option's name; `core` is the text that the core's table takes.
 from __future__ import annotations
 
 import grp
+import ipaddress
 import math
 import os
 import pwd
@@ -24,6 +25,10 @@ UNITS_OF_TIME = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 UNITS_OF_SIZE = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 5.1, 5.5
+
+EVERYBODY = "*"
+UNIX = "unix"  # peers on a Unix socket have no address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Kind:
@@ -337,6 +342,16 @@ class Checked(Kind):
         self._check(name, value)
 
 
+class Peer(Kind):
+    """An address or a network whose peers are meant; or all, or those on Unix sockets."""
+
+    metavar = "PEER"
+    accepts = "address, network, unix, *"
+
+    def check(self, name: str, value: Any) -> None:
+        network_of(name, value)
+
+
 class LogConfig(Path):
     """A configuration for `logging`: a file, or a dict."""
 
@@ -353,10 +368,9 @@ class Alpn(Choice):
     """A protocol that TLS and QUIC clients may be offered."""
 
     metavar = "PROTOCOL"
-    served = ("h3", "http/1.1")  # "h2" is accepted so that a list written for another server works
 
     def __init__(self) -> None:
-        super().__init__(*self.served, "h2")
+        super().__init__("h3", "h2", "http/1.1")
 
 
 def of_core(kind: str, accepts: str, repeatable: bool) -> Kind:
@@ -373,10 +387,26 @@ def of_core(kind: str, accepts: str, repeatable: bool) -> Kind:
         found = Flag()
     elif kind == "choice":
         found = Choice(*accepts.split(", "))
+    elif accepts == Field.accepts:
+        found = Field()
     else:
         found = Path() if kind == "path" else Kind()
         found.accepts = accepts
-    return Listed(found) if repeatable else found
+    return Listed(found, "\n" if isinstance(found, Field) else ",") if repeatable else found
+
+
+def network_of(name: str, text: Any) -> Network | None:
+    """None for `*` and `unix`. ConfigError: neither these nor an address or network."""
+    if text in (EVERYBODY, UNIX):
+        return None
+    try:
+        if isinstance(text, str):
+            return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"{name}: {text!r} is not an address, a network such as 10.0.0.0/8, {UNIX} or {EVERYBODY}"
+    )
 
 
 def listed(value: Any) -> list[Any]:

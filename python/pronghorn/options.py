@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _core, access, kinds
+from . import _core, access, hosts, kinds
 
 LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
@@ -84,8 +84,6 @@ class Options:
         "How long the application may take to shut down.")
     loop: str = row("asyncio", APPLICATION, kinds.Loop(),
         "The event loop; auto: uvloop when it is installed.")
-    root_path: str = row("", APPLICATION, kinds.Prefix(),
-        "The prefix that a proxy took away; put back in front of path.")
 
     bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
         "TCP address; with TLS when there is a certificate.", "-b", core="bind",
@@ -119,6 +117,19 @@ class Options:
         " on localhost:4433.")
     cert_dir: PathLike | None = row(None, TLS, kinds.Path("DIR"),
         "Where dev keeps its certificate.", shown="per user")
+
+    server_name: Several | None = row(None, HTTP,
+        kinds.Listed(kinds.Checked("HOST", "host, *.host, host:port", hosts.check_name)),
+        "Host that is served; requests for others get 421.", shown="any")
+
+    root_path: str = row("", PROXIES, kinds.Prefix(),
+        "The prefix that a proxy took away; put back in front of path.")
+    forwarded_allow_ips: Several | None = row(None, PROXIES, kinds.Listed(kinds.Peer()),
+        "Proxy whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+        env=("FORWARDED_ALLOW_IPS",), shown="nobody")
+    proxy_headers: bool | None = row(None, PROXIES, kinds.Flag(),
+        "Whether they are believed; without forwarded_allow_ips from loopback addresses and Unix"
+        " sockets.", shown="on with forwarded_allow_ips")
 
     log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
         "Lines below are not made; trace adds every ASGI message.")

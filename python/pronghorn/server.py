@@ -24,8 +24,10 @@ from typing import Any
 from . import _core, access, log, logwriter
 from .config import Config
 from .errors import ConfigError, StartupError, report
+from .hosts import guarded
 from .importer import App, import_app, import_loop, prepare_app
 from .lifespan import Lifespan
+from .proxy import believing
 from .sources import from_keywords
 from .trace import traced
 
@@ -141,7 +143,7 @@ class Server:
 
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
         self.config.validate()
-        app = traced(self._load_app())
+        app = traced(believing(guarded(self._load_app(), self.config), self.config))
         self._core = self._bind()
         self._addresses = self._core.addresses()
         _running.append(self)

@@ -14,6 +14,9 @@
 #include "../wt/wt.h"
 #include "core.h"
 
+#include <ctype.h>
+#include <strings.h>
+
 static const struct ph_chan_ops http_ops;
 
 /* The connection of an exchange over TCP: tcp_front.c put it into the path. NULL for HTTP/3. */
@@ -28,14 +31,35 @@ static void touch(struct ph_tcp_conn *conn)
         ph_tcp_front_touch(conn);
 }
 
-/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. */
+static bool is_named(const struct ph_field *field, const struct ph_field *other)
+{
+    return field->name_len == other->name_len &&
+           strncasecmp(field->name, other->name, other->name_len) == 0;
+}
+
+static bool has_field(const struct ph_field *fields, size_t n, const struct ph_field *other)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (is_named(&fields[i], other))
+            return true;
+    }
+    return false;
+}
+
+/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. Those of the
+ * option `header` come first: one of them may be in place of `server` or `date`. */
 static int respond_final(const struct ph_server *server, struct ph_exchange *ex, int status,
                          const struct ph_field *fields, size_t n, unsigned flags)
 {
-    struct ph_field *list = ph_alloc((n + 2) * sizeof(*list));
+    struct ph_field *list = ph_alloc((n + server->headers_n + 2) * sizeof(*list));
     size_t count = n;
     if (n > 0)
         memcpy(list, fields, n * sizeof(*list));
+    for (size_t i = 0; i < server->headers_n; i++) {
+        if (!has_field(fields, n, &server->headers[i]))
+            list[count++] = server->headers[i];
+    }
+    flags |= server->headers_flags;
     if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
         list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
     if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
@@ -78,6 +102,24 @@ static void refuse(const struct ph_server *server, struct ph_exchange *ex)
     ph_exchange_write(ex, (struct ph_slice){buf, buf->data, buf->len}, true);
     ph_exchange_stop(ex, PH_H3_NO_ERROR);
     touch(tcp_of(ex));
+}
+
+void ph_bridge_http_init_headers(struct ph_server *server)
+{
+    const struct ph_text_list *given = &server->config->header;
+    server->headers = ph_alloc((given->n + 1) * sizeof(*server->headers));
+    for (size_t i = 0; i < given->n; i++) {
+        struct ph_field *field = &server->headers[server->headers_n++];
+        int rc = ph_config_header(given->items[i], field);
+        PH_ASSERT(rc == 0); /* checked when it was set */
+        for (size_t k = 0; k < field->name_len; k++)
+            given->items[i][k] = (char)tolower((unsigned char)given->items[i][k]);
+        static const struct ph_field names[] = {{"server", "", 6, 0}, {"date", "", 4, 0}};
+        if (is_named(field, &names[0]))
+            server->headers_flags |= PH_MSG_HAS_SERVER;
+        if (is_named(field, &names[1]))
+            server->headers_flags |= PH_MSG_HAS_DATE;
+    }
 }
 
 /* --- From the engine --- */

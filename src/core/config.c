@@ -9,6 +9,7 @@
  */
 #include "core.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -205,6 +206,8 @@ static const struct option options[] = {
     NUM(worker, OPT_COUNT, "0", 0, 65535, "Index that connection ids of this process carry."),
     BOOL(server_header, "on", "Adds a server field to responses that have none."),
     BOOL(date_header, "on", "Adds a date field to responses that have none."),
+    LIST(header, OPT_STRING, "name: value",
+         "Field that is added to responses that have none of its name."),
     CHOICE(log_level, "info", "debug, info, warning, error", "Lines below are not made."),
 };
 
@@ -394,10 +397,36 @@ static bool is_mode(const char *value)
     return n > 0 && n <= 4 && digits[n] == '\0' && strtoul(digits, NULL, 8) <= 0777;
 }
 
+int ph_config_header(const char *text, struct ph_field *out)
+{
+    static const char *const framing[] = {"content-length", "trailer"};
+    const char *colon = strchr(text, ':');
+    if (colon == NULL)
+        return PH_E_INVAL;
+    const char *value = colon + 1 + strspn(colon + 1, " \t");
+    size_t n = strlen(value);
+    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t'))
+        n--;
+    *out = (struct ph_field){text, value, (size_t)(colon - text), n};
+    char lower[64] = "";
+    if (out->name_len >= sizeof(lower) || !ph_field_name_is_valid(text, out->name_len) ||
+        !ph_field_value_is_valid(value, n))
+        return PH_E_INVAL;
+    for (size_t i = 0; i < out->name_len && i < sizeof(lower) - 1; i++)
+        lower[i] = (char)tolower((unsigned char)text[i]);
+    for (size_t i = 0; i < PH_COUNT_OF(framing); i++) {
+        if (strcmp(lower, framing[i]) == 0)
+            return PH_E_INVAL;
+    }
+    return ph_field_is_connection_specific(lower, out->name_len) ? PH_E_INVAL : 0;
+}
+
 static int set_text(struct ph_config *config, const struct option *opt, const char *value)
 {
     struct ph_net net;
-    if ((opt->offset == AT(alpn) && !is_alpn(value)) ||
+    struct ph_field field;
+    if ((opt->offset == AT(header) && ph_config_header(value, &field) < 0) ||
+        (opt->offset == AT(alpn) && !is_alpn(value)) ||
         (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
         (opt->offset == AT(uds_permissions) && !is_mode(value)))
         return reject(config, opt, value);

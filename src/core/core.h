@@ -45,7 +45,8 @@ struct ph_text_list {
 /* Values of the option table. Numbers, booleans and choices are uint64_t, so that one table entry
  * can describe any of them; times are milliseconds here and nanoseconds everywhere else. */
 struct ph_config {
-    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, unlimited_peer;
+    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, unlimited_peer,
+        header;
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
@@ -74,6 +75,9 @@ enum { PH_CC_CUBIC, PH_CC_BBR };
 
 /* Caller owns. */
 struct ph_config *ph_config_copy(const struct ph_config *config);
+/* Reads "name: value" of the option `header`; `out` points into `text`. PH_E_INVAL: not a field
+ * that a response may be given, or one that frames it. */
+int ph_config_header(const char *text, struct ph_field *out);
 
 /* --- The pipe: two rings and what each side keeps about them --- */
 
@@ -445,7 +449,10 @@ struct ph_server {
     struct ph_chan *rejecting; /* the session channel whose exchange is being made */
     struct ph_admission admission;
     struct ph_memory memory;
-    size_t app_calls; /* requests and sessions that the application has not released */
+    struct ph_field *headers; /* the option `header`, pointing into config */
+    size_t headers_n;
+    unsigned headers_flags; /* PH_MSG_HAS_*: which of the server's own they stand for */
+    size_t app_calls;       /* requests and sessions that the application has not released */
     bool is_refusing; /* a session that there is no room for is being turned into an exchange */
     struct ph_bucket refused_log;
     struct ph_link tcp_conns, tcp_ready, tcp_dirty, tcp_dead;
@@ -488,6 +495,8 @@ void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_se
 void *ph_iothread_main(void *server);
 
 /* bridge_http.c */
+/* Makes fields of the option `header`; once, when the server is made. */
+void ph_bridge_http_init_headers(struct ph_server *server);
 void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out);
 /* Whether one more request or session must be answered with 503; counts and logs it. */
 bool ph_bridge_http_is_full(struct ph_server *server);

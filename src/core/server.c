@@ -148,6 +148,7 @@ static void free_parts(struct ph_server *server)
     ph_admission_fini(&server->admission);
     ph_memory_fini(&server->memory);
     ph_free(server->scratch);
+    ph_free(server->headers);
     ph_config_free(server->config);
     ph_free(server);
     ph_live_add(PH_LIVE_SERVER, -1);
@@ -171,6 +172,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_thread_set(&env);
     ph_iothread_prepare(server);
     init_admission(server);
+    ph_bridge_http_init_headers(server);
     ph_memory_init(&server->memory, config->memory_budget);
 
     int rc = check_config(server->config, &why);

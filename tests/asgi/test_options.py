@@ -43,6 +43,8 @@ def sample(kind):
         return str(kind.high)
     if isinstance(kind, kinds.Seconds):
         return f"{kind.high:g}s"
+    if kind.metavar in ("HOST", "PEER"):
+        return {"HOST": "example.com", "PEER": "10.0.0.1"}[kind.metavar]
     if isinstance(kind, kinds.Account):
         return "0"
     return __file__

@@ -130,6 +130,42 @@ TEST(server_options, keep_alive_requests_end_the_connection)
     world_stop(&world);
 }
 
+TEST(server_options, header_adds_fields_unless_the_response_has_them)
+{
+    static struct world world;
+    world_start(&world, TCP_WITH("header", "X-Frame-Options: DENY", "header", "server:mine",
+                                 "header", "content-type: text/x", "keep_alive", "50"));
+    world_tcp(&world, "tcp", "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    WORLD_UNTIL(&world, world.tcp_eof);
+    CHECK(strstr(world.text, "\r\nx-frame-options: DENY\r\n") != NULL);
+    CHECK(strstr(world.text, "\r\nserver: mine\r\n") != NULL);
+    CHECK(strstr(world.text, "pronghorn") == NULL);
+    CHECK(strstr(world.text, "\r\ndate: ") != NULL);
+    CHECK(strstr(world.text, "text/x") == NULL);
+    world_stop(&world);
+}
+
+TEST(server_options, header_takes_fields_that_frame_nothing)
+{
+    static const char *const bad[] = {
+        "x-a",
+        "x a: b",
+        ": b",
+        "x-a: b\r\nx-b: c",
+        "content-length: 3",
+        "Connection: x",
+        "trailer: x-",
+        "transfer-encoding: chunked",
+        "a-name-that-is-longer-than-sixty-three-characters-which-nobody-needs: x"};
+    static const char *const good[] = {"x-a:", "X-A: b: c", "date: never"};
+    ph_config *config = ph_config_new();
+    for (size_t i = 0; i < PH_COUNT_OF(bad); i++)
+        CHECK_INT(ph_config_set(config, "header", bad[i]), ==, PH_E_CONFIG);
+    for (size_t i = 0; i < PH_COUNT_OF(good); i++)
+        CHECK_INT(ph_config_set(config, "header", good[i]), ==, PH_OK);
+    ph_config_free(config);
+}
+
 TEST(server_options, keep_alive_ends_idle_connections)
 {
     static struct world world;

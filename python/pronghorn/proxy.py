@@ -1,0 +1,140 @@
+"""What a proxy in front says about the client: X-Forwarded-For and X-Forwarded-Proto.
+
+They are believed only from peers that are named as trusted; from anybody else they are ordinary
+headers. Each proxy appends the address that it saw, so the list is read from the right, as long as
+the addresses are those of trusted proxies: the first that is not is the client. What stands further
+left may have been made up by it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .kinds import EVERYBODY, UNIX, listed, network_of
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .importer import App
+
+LOOPBACK = ("127.0.0.0/8", "::1", UNIX)  # of --proxy-headers without a list
+SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"),
+           "wss": ("https", "wss")}  # fmt: skip
+KNOWN_MAX = 4096  # peers whose answer is kept
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def trusted_peers(config: Config) -> tuple[str, ...]:
+    """Who is believed: nobody, unless forwarded_allow_ips or proxy_headers says so."""
+    if config.proxy_headers is False:
+        return ()
+    if config.forwarded_allow_ips is not None:
+        return tuple(listed(config.forwarded_allow_ips))
+    return LOOPBACK if config.proxy_headers else ()
+
+
+def believing(app: App, config: Config) -> App:
+    """The application, or itself behind what puts the client of trusted proxies into scopes."""
+    peers = trusted_peers(config)
+    if not peers:
+        return app
+    trust = Trust(peers)
+
+    def forwarded(scope: Any, receive: Any, send: Any) -> Any:
+        if scope["type"] != "lifespan":
+            trust.apply(scope)
+        return app(scope, receive, send)
+
+    return forwarded
+
+
+class Trust:
+    """Who is trusted, and what is believed of them."""
+
+    def __init__(self, peers: Sequence[str]) -> None:
+        self._everybody = EVERYBODY in peers
+        self._unix = UNIX in peers or self._everybody
+        found = (network_of("forwarded_allow_ips", peer) for peer in peers)
+        self._networks = [network for network in found if network is not None]
+        self._known: dict[str, bool] = {}
+
+    def has(self, host: str) -> bool:
+        known = self._known.get(host)
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[host] = self._has(host)
+        return known
+
+    def _has(self, host: str) -> bool:
+        if self._everybody:
+            return True
+        try:
+            address = plain(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def apply(self, scope: dict[str, Any]) -> None:
+        client = scope["client"]
+        if not (self._unix if client is None else self.has(client[0])):
+            return
+        hops: list[str] = []
+        protos: list[str] = []
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                hops += parts(value)
+            elif name == b"x-forwarded-proto":
+                protos += parts(value)
+        index, found = self._client(hops)
+        if found is not None:
+            scope["client"] = found
+        if protos:
+            # One value a hop where each proxy appends; else the nearest proxy's.
+            proto = protos[index] if len(protos) == len(hops) and index >= 0 else protos[-1]
+            if proto.lower() in SCHEMES and scope["type"] != "webtransport":
+                scope["scheme"] = SCHEMES[proto.lower()][scope["type"] == "websocket"]
+
+    def _client(self, hops: list[str]) -> tuple[int, tuple[str, int] | None]:
+        """The rightmost hop that is not trusted, or the leftmost when all are, and its position.
+        What is no address ends the search: nothing left of it can be believed."""
+        index, found = -1, None
+        for position in range(len(hops) - 1, -1, -1):
+            hop = parse_hop(hops[position])
+            if hop is None:
+                break
+            index, found = position, hop
+            if not self.has(hop[0]):
+                break
+        return index, found
+
+
+def parts(value: bytes) -> list[str]:
+    return [text for part in value.decode("latin-1").split(",") if (text := part.strip())]
+
+
+def parse_hop(text: str) -> tuple[str, int] | None:
+    """`192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`; quoted or
+    not. The port is 0 when there is none."""
+    text = text.strip('"')
+    host, port = text, ""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            return None
+        port = port[1:]
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    return host, number if number <= 65535 else 0
+
+
+def plain(address: Address) -> Address:
+    """An IPv4 address that came as ::ffff:a.b.c.d is one."""
+    return getattr(address, "ipv4_mapped", None) or address

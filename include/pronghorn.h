@@ -151,6 +151,21 @@ PH_API int ph_server_next(ph_server *server, ph_event *event);
  * "127.0.0.1:8000", "[::1]:8000". PH_E_NOTFOUND past the last. */
 PH_API int ph_server_address(const ph_server *server, size_t index, const char **kind, char *text,
                              size_t text_len);
+/* Loads certificates, keys, authorities and revocation lists again. All are taken into use at once,
+ * for connections that begin from then on; others keep what they began with. When anything is wrong
+ * with any of them nothing changes: PH_E_TLS or PH_E_IO and one sentence in `err`. Reads files, so
+ * it may take a while. Any thread, between ph_server_new() and ph_server_free(), but not at the
+ * moment of ph_server_start(). */
+PH_API int ph_server_reload(ph_server *server, char *err, size_t err_len);
+/* A certificate of the set that was loaded last. */
+typedef struct ph_certificate {
+    uint8_t sha256[32]; /* of its DER form */
+    int64_t expires;    /* seconds since 1970 */
+    bool dev;           /* the development certificate */
+} ph_certificate;
+/* Certificate number `index`: those of certfile and certificate in order, then the development
+ * certificate. PH_E_NOTFOUND past the last. Any thread. */
+PH_API int ph_server_certificate(ph_server *server, size_t index, ph_certificate *out);
 /* Begins a graceful stop: no new connections, GOAWAY / Connection: close, a DRAIN capsule and
  * PH_EVENT_DRAIN for each session. When the last channel is closed, or `deadline_ms` has passed
  * (then the rest is closed by force), the I/O thread ends and PH_EVENT_STOPPED follows as the last
@@ -201,6 +216,9 @@ PH_API void ph_server_free(ph_server *server);
     X(limit_cancel)            /* cancelled-request budget used up */                              \
     X(limit_streams)           /* HTTP/2 streams above h2_max_streams refused */                   \
     X(limit_frames)            /* HTTP/2: h2_settings_max or h2_replies_max passed */              \
+    X(certificates_replaced)   /* times that ph_server_reload() was followed */                    \
+    X(early_requests)          /* requests taken in 0-RTT */                                       \
+    X(early_refused)           /* answered with 425 */                                             \
     X(timeouts_handshake)                                                                          \
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \
@@ -309,6 +327,7 @@ typedef struct ph_request {
     uint16_t client_port, server_port;
     bool tls;
     const ph_tls_info *tls_info; /* NULL without TLS */
+    bool early_data;             /* came in 0-RTT: it may be the replay of another (RFC 8470) */
     bool has_body;               /* false: the DATA with fin follows at once and is empty */
     /* WebTransport only: */
     uint64_t session_id;        /* the CONNECT stream's QUIC id */

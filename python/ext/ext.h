@@ -75,6 +75,7 @@
     X(finish, "finish")                                                                            \
     X(tls, "tls")                                                                                  \
     X(server_cert, "server_cert")                                                                  \
+    X(early_data, "early_data")                                                                    \
     X(server_name, "server_name")                                                                  \
     X(client_cert_chain, "client_cert_chain")                                                      \
     X(client_cert_name, "client_cert_name")                                                        \
@@ -313,7 +314,8 @@ typedef struct Await Await;
 
 typedef struct Server {
     PyObject_HEAD State *st;
-    ph_server *core; /* NULL once closed */
+    ph_server *core;         /* NULL once closed */
+    PyThread_type_lock lock; /* held while `core` is used without the interpreter lock, or closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
     PyObject *http_template, *wt_template;                 /* dicts; scope.c */

@@ -426,7 +426,8 @@ static int put_tls(Server *server, PyObject *extensions, const ph_request *reque
         dict_put(dict, st->str.cipher_suite,
                  info->cipher_suite != 0 ? PyLong_FromLong(info->cipher_suite)
                                          : Py_NewRef(Py_None)) == 0 &&
-        dict_put(dict, st->str.server_name, text_or_none(info->server_name)) == 0)
+        dict_put(dict, st->str.server_name, text_or_none(info->server_name)) == 0 &&
+        PyDict_SetItem(dict, st->str.early_data, request->early_data ? Py_True : Py_False) == 0)
         return dict_put(extensions, st->str.tls, dict);
     Py_DECREF(dict);
     return -1;

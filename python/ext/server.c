@@ -91,8 +91,14 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     }
     server->st = st;
-    server->core = core;
     list_init(&server->channels);
+    server->lock = PyThread_allocate_lock();
+    if (server->lock == NULL) {
+        ph_server_free(core);
+        Py_DECREF(server);
+        return PyErr_NoMemory();
+    }
+    server->core = core;
     st->live[LIVE_SERVER]++;
     return (PyObject *)server;
 }
@@ -291,6 +297,15 @@ static void detach_all(Server *server)
     }
 }
 
+/* Waits, when it has to, without the interpreter lock. */
+static void lock_take(Server *server)
+{
+    if (PyThread_acquire_lock(server->lock, NOWAIT_LOCK) != 0)
+        return;
+    Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(server->lock, WAIT_LOCK);
+    Py_END_ALLOW_THREADS
+}
+
 void server_close(Server *server)
 {
     ph_server *core = server->core;
@@ -303,7 +318,9 @@ void server_close(Server *server)
     server_stop_reading(server);
     server_enter(server);
     detach_all(server);
+    lock_take(server); /* a reload on another thread ends first */
     server->core = NULL;
+    PyThread_release_lock(server->lock);
     server->dirty = false;
     server_leave(server);
     if (server->started && !server->stopped) {
@@ -317,6 +334,43 @@ void server_close(Server *server)
     server->st->live[LIVE_SERVER]--;
     Py_CLEAR(server->pump_method); /* they hold the server */
     Py_CLEAR(server->flush_method);
+}
+
+/* Any thread. */
+static PyObject *server_reload(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    Server *server = (Server *)self;
+    char err[ERROR_TEXT] = "";
+    int rc = PH_E_CLOSED;
+    lock_take(server);
+    ph_server *core = server->core;
+    if (core != NULL) {
+        Py_BEGIN_ALLOW_THREADS rc = ph_server_reload(core, err, sizeof(err));
+        Py_END_ALLOW_THREADS
+    }
+    PyThread_release_lock(server->lock);
+    if (rc == PH_OK)
+        Py_RETURN_NONE;
+    PyObject *kind_borrowed = rc == PH_E_TLS ? server->st->certificate_error : PyExc_OSError;
+    PyErr_SetString(kind_borrowed, err[0] != '\0' ? err : ph_strerror(rc));
+    return NULL;
+}
+
+static PyObject *server_certificates(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    Server *server = (Server *)self;
+    ph_certificate found;
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && server->core != NULL &&
+                       ph_server_certificate(server->core, i, &found) == PH_OK;
+         i++) {
+        PyObject *item = Py_BuildValue("(y#LO)", found.sha256, (Py_ssize_t)sizeof(found.sha256),
+                                       (long long)found.expires, found.dev ? Py_True : Py_False);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
 }
 
 static PyObject *server_close_method(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -478,6 +532,8 @@ static void server_dealloc(PyObject *self)
         return;
     PyObject_GC_UnTrack(self);
     server_clear(self);
+    if (((Server *)self)->lock != NULL)
+        PyThread_free_lock(((Server *)self)->lock);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -488,6 +544,9 @@ static PyMethodDef server_methods[] = {
     {"drain", server_drain, METH_O,
      PyDoc_STR("Begins a graceful stop with a deadline in milliseconds.")},
     {"close", server_close_method, METH_NOARGS, PyDoc_STR("Stops at once and frees everything.")},
+    {"reload", server_reload, METH_NOARGS, PyDoc_STR("Loads certificates again. Any thread.")},
+    {"certificates", server_certificates, METH_NOARGS,
+     PyDoc_STR("Certificates loaded last: (sha256, expires, dev).")},
     {"tasks", server_tasks, METH_NOARGS, PyDoc_STR("Application tasks that are running.")},
     {"cancel_all", server_cancel_all, METH_NOARGS,
      PyDoc_STR("Cancels every application task; how many.")},

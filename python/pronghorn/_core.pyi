@@ -79,6 +79,14 @@ class Server:
         """Begins a graceful stop; on_stopped follows at the deadline at the latest. A second call
         may shorten it."""
 
+    def reload(self) -> None:
+        """Loads certificates, keys, authorities and revocation lists again, for connections that
+        begin from then on. CertificateError, OSError: those in use stay. Any thread."""
+
+    def certificates(self) -> list[tuple[bytes, int, bool]]:
+        """Those loaded last: (SHA-256, expires in seconds since 1970, whether it is the development
+        certificate). Empty once closed."""
+
     def tasks(self) -> list[Task[Any]]:
         """Application tasks that are running."""
 

@@ -45,28 +45,37 @@ class Config(CoreOptions):
         if self.bind is not None and (self.host is not None or self.port is not None):
             raise ConfigError("bind: says the same as host and port; give one or the other")
         self._validate_certificates()
-        if self._has_secret() and not self._quic_addresses():
-            raise ConfigError("secret: has no use without quic_bind: it protects QUIC tokens")
+        if self._has_secret() and not (self._has_certificate() or self._quic_addresses()):
+            raise ConfigError(
+                "secret: has no use without TLS or QUIC: session tickets and QUIC tokens are made"
+                " with it"
+            )
 
     def _has_secret(self) -> bool:
         return self.secret is not None or "secret" in self.options
 
+    def _has_certificate(self) -> bool:
+        return self.certfile is not None or bool(kinds.listed(self.certificate))
+
     def _validate_certificates(self) -> None:
         if self.cert_dir is not None and not self.dev:
             raise ConfigError("cert_dir: has no use without dev")
-        if self.dev and self.certfile is not None:
+        if self.dev and self._has_certificate():
+            name = "certfile" if self.certfile is not None else "certificate"
             raise ConfigError(
-                "dev: makes a certificate of its own; leave out either dev or certfile"
+                f"dev: makes a certificate of its own; leave out either dev or {name}"
             )
         if self.certfile is None:
-            for name in ("keyfile", "keyfile_password", "ca_certs"):
+            names = ["keyfile", "keyfile_password"]
+            names += [] if self._has_certificate() else ["ca_certs"]
+            for name in names:
                 if getattr(self, name) is not None:
                     raise ConfigError(f"{name}: has no use without certfile")
-            if self.quic_bind is not None and not self.dev:
-                raise ConfigError(
-                    "quic_bind: QUIC needs a certificate: give certfile and keyfile, or dev to have"
-                    " one made for localhost"
-                )
+        if self.quic_bind is not None and not (self._has_certificate() or self.dev):
+            raise ConfigError(
+                "quic_bind: QUIC needs a certificate: give certfile and keyfile, or dev to have"
+                " one made for localhost"
+            )
         verify = kinds.VerifyMode().text("verify_mode", self.verify_mode or "none")
         if verify != "none" and self.ca_certs is None:
             raise ConfigError("verify_mode: checking client certificates needs ca_certs")
@@ -91,7 +100,7 @@ class Config(CoreOptions):
             return given
         if self.dev:
             return list(DEV_QUIC_BIND)
-        has_tls = self.certfile is not None
+        has_tls = self._has_certificate()
         return [text for text in self._tcp_addresses() if has_tls and not kinds.is_named(text)]
 
     def _unlimited_peers(self) -> list[str]:

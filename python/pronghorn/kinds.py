@@ -198,6 +198,29 @@ class Path(Kind):
         return os.fspath(value)
 
 
+class CertificateFiles(Kind):
+    """The files of one certificate beside the first."""
+
+    metavar = "PEM[,KEY[,PASSWORD]]"
+    accepts = "file; file,key; file,key,password file"
+
+    def check(self, name: str, value: Any) -> None:
+        super().check(name, value)
+        files = value.split(",")
+        if not files[0] or len(files) > 3:
+            raise ConfigError(f"{name}: {value!r} is not CERTIFICATE[,KEY[,PASSWORD FILE]]")
+        for path in filter(None, files):
+            if is_missing(path):
+                raise ConfigError(f"{name}: no such file: {path!r}")
+
+
+class Ciphers(Kind):
+    """Which ones there are is the core's to say."""
+
+    metavar = "NAME:NAME"
+    accepts = "names joined by ':'"
+
+
 class Prefix(Kind):
     """The beginning of a URL's path."""
 

@@ -106,10 +106,28 @@ class Options:
         "Its private key.", core="keyfile", shown="in certfile")
     keyfile_password: str | None = row(None, TLS, kinds.Kind(),
         "Password of an encrypted key.", core="keyfile_password", secret=True)
+    certificate: Several | None = row(None, TLS, kinds.Listed(kinds.CertificateFiles(), ";"),
+        "Another certificate, its key and a file with the key's password: shown to clients that ask"
+        " for its names.", core="certificate")
     ca_certs: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
         "Who may sign client certificates.", core="ca_certs")
     verify_mode: ssl.VerifyMode | str | None = row(None, TLS, kinds.VerifyMode(),
         "Whether clients must show a certificate.", core="verify_mode", shown="none")
+    ca_crl: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
+        "Lists of revoked client certificates.", core="ca_crl")
+    tls_min_version: str | None = row(None, TLS, kinds.Choice("tls1.2", "tls1.3"),
+        "Oldest version of TLS on TCP; QUIC has TLS 1.3 always.", core="tls_min_version",
+        shown="tls1.2")
+    ciphers: str | None = row(None, TLS, kinds.Ciphers(),
+        "Ciphers in order of preference.", core="ciphers",
+        shown="AES-128-GCM:AES-256-GCM:CHACHA20-POLY1305")
+    session_tickets: bool | None = row(None, TLS, kinds.Flag(),
+        "Whether clients may resume sessions.", core="session_tickets", shown="on")
+    certificate_poll: float = row(5.0, TLS, kinds.Seconds(0, 3600),
+        "How often certificate files are looked at for changes; 0: only on SIGHUP.")
+    early_data: bool | None = row(None, TLS, kinds.Flag(),
+        "Whether HTTP/3 requests are taken in 0-RTT, where they may be replays.", core="early_data",
+        shown="off")
     alpn_protocols: Several | None = row(None, TLS, kinds.Listed(kinds.Alpn()),
         "Protocols to offer.", core="alpn", shown="all")
     dev: bool = row(False, TLS, kinds.Flag(),

@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime
 import os
-import re
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -22,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from . import _core, access, log, logwriter
+from .certificates import Certificates, files_of, look_at
 from .config import Config
 from .errors import ConfigError, StartupError, report
 from .hosts import guarded
@@ -35,7 +33,6 @@ CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
 FORCE_WAIT = 1.0  # seconds for the same once a second signal came
 SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
-EXPIRY_NOTICE = 86400.0  # seconds before a development certificate expires: the log says so
 STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
 
 ShutdownTrigger = Callable[..., Awaitable[Any]]
@@ -56,9 +53,7 @@ class Server:
         self.config = config if config is not None else Config()
         self.started = asyncio.Event()
         self.exit_code = 0
-        self.dev_sha256: str | None = None
-        self._dev_expiry: datetime.datetime | None = None
-        self._dev_timer: asyncio.TimerHandle | None = None
+        self._certificates: Certificates | None = None
         self._core: _core.Server | None = None
         self._addresses: list[tuple[str, str]] = []
         self._last_stats: dict[str, int] = {}
@@ -79,6 +74,25 @@ class Server:
     def quic_port(self) -> int | None:
         """The first UDP port; None when there is none."""
         return next((port_of(text) for kind, text in self._addresses if kind == "quic"), None)
+
+    @property
+    def dev_sha256(self) -> str | None:
+        """SHA-256 of the development certificate in use, 64 hex digits; None when there is none.
+        It changes when the certificate is renewed."""
+        return self._certificates.dev_sha256() if self._certificates is not None else None
+
+    async def reload_certificates(self) -> None:
+        """Loads certificates, keys, authorities and revocation lists again, for connections that
+        begin from then on. ConfigError, OSError: something is wrong with them, and those in use
+        stay."""
+        if self._certificates is None or not self.started.is_set():
+            raise RuntimeError("the server does not run")
+        await self._certificates.reload()
+
+    def hang_up(self) -> None:
+        """What SIGHUP does: reload_certificates(), the outcome goes to the log. Any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_hangup)
 
     def shutdown(self) -> None:
         """Begins a graceful stop. Any thread; again: no effect."""
@@ -131,8 +145,8 @@ class Server:
         finally:
             if self in _running:
                 _running.remove(self)
-            if self._dev_timer is not None:
-                self._dev_timer.cancel()
+            if self._certificates is not None:
+                await self._certificates.close()
             if self._core is not None:
                 self._core.close()
                 self._last_stats = self._core.stats()
@@ -165,8 +179,9 @@ class Server:
         except OSError as exc:
             await self._stop_app(lifespan)
             raise StartupError(str(exc)) from None
+        assert self._certificates is not None
+        self._certificates.start()
         self._announce()
-        self._watch_expiry()
         self.started.set()
         try:
             await self._wait_for_exit(shutdown_trigger)
@@ -190,18 +205,20 @@ class Server:
             folder = self.config.dev_directory()
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                certfile, _, sha256 = _core.dev_certificate(folder)
-                self._dev_expiry = expiry_of(certfile)
+                _core.dev_certificate(folder)
             except (OSError, _core.ConfigError) as exc:
                 raise StartupError(f"development certificate in {folder}: {exc}") from None
-            self.dev_sha256 = sha256.hex()
+        options = self.config.core_options()
+        if self.config.log_config is not None:
+            options.append(("log_level", log.core_level()))
+        files = files_of(options)
+        look = look_at(files)  # before they are loaded: a change in between is seen later
         try:
-            options = self.config.core_options()
-            if self.config.log_config is not None:
-                options.append(("log_level", log.core_level()))
-            return _core.Server(options)
+            core = _core.Server(options)
         except (OSError, _core.CertificateError) as exc:
             raise StartupError(str(exc)) from None
+        self._certificates = Certificates(core, files, look, self.config.certificate_poll)
+        return core
 
     async def _start_app(self, lifespan: Lifespan) -> bool:
         """False: the stop was asked for before the application was ready."""
@@ -227,20 +244,6 @@ class Server:
         if self.dev_sha256 is not None:
             logwriter.stderr.write(dev_block(self._addresses, self.dev_sha256) + "\n")
         log.log.info("ready pid=%d", os.getpid())
-
-    def _watch_expiry(self) -> None:
-        """A development certificate is renewed at a start only: one line when that is due."""
-        if self._dev_expiry is None or self._loop is None:
-            return
-        left = self._dev_expiry - datetime.datetime.now(datetime.timezone.utc)
-        delay = max(left.total_seconds() - EXPIRY_NOTICE, 0.0)
-        self._dev_timer = self._loop.call_later(delay, self._warn_of_expiry)
-
-    def _warn_of_expiry(self) -> None:
-        log.log.warning(
-            "certificate: the development certificate expires at=%s: restart to renew it",
-            f"{self._dev_expiry:%Y-%m-%dT%H:%M:%SZ}",
-        )
 
     # --- stop ---
 
@@ -300,7 +303,8 @@ class Server:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """The first signal drains, the second stops at once, the third ends the process: the last
-        one works even when a handler keeps the loop from running. Only the main thread has them."""
+        one works even when a handler keeps the loop from running. SIGHUP loads certificates again.
+        Only the main thread has them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -319,12 +323,20 @@ class Server:
                 os.kill(os.getpid(), number)
             loop.call_soon_threadsafe(self._on_signal, signal.Signals(number).name, count)
 
+        def on_hangup(number: int, frame: object) -> None:
+            self.hang_up()
+
         previous = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _on_hangup(self) -> None:
+        if self._certificates is not None and self.started.is_set():
+            self._certificates.hang_up()
 
     def _on_signal(self, name: str, count: int) -> None:
         if count == 1:
@@ -440,16 +452,6 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
-
-
-def expiry_of(certfile: str) -> datetime.datetime | None:
-    """When a certificate of ours expires: its Validity is two UTCTimes (RFC 5280 4.1.2.5)."""
-    with open(certfile) as pem:
-        der = ssl.PEM_cert_to_DER_cert(pem.read())
-    found = re.search(rb"\x30\x1e\x17\x0d\d{12}Z\x17\x0d(\d{12}Z)", der)
-    if found is None:
-        return None
-    return datetime.datetime.strptime(found[1].decode() + "+0000", "%y%m%d%H%M%SZ%z")
 
 
 def port_of(address: str) -> int:

@@ -275,7 +275,7 @@ static int bind_list(struct ph_server *server, enum bind_kind kind, const char *
 int ph_bind_all(struct ph_server *server, struct ph_err *err)
 {
     const struct ph_config *config = server->config;
-    enum bind_kind kind = config->certfile != NULL ? BIND_TLS : BIND_TCP;
+    enum bind_kind kind = ph_certs_have_tls(config) ? BIND_TLS : BIND_TCP;
     int rc = bind_list(server, kind, "bind", &config->bind, err);
     if (rc == 0)
         rc = bind_list(server, BIND_TCP, "insecure_bind", &config->insecure_bind, err);

@@ -146,6 +146,7 @@ static void on_request(void *self, struct ph_exchange *ex)
     struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_HTTP, NULL);
     chan->server = server;
     chan->request = ph_chan_request_new(&ex->head, &ex->path, ex->tls);
+    ph_chan_request_set_early(chan->request, ex->is_early);
     ex->user = chan;
     ph_chan_io_attach(chan, &http_ops, ex);
     ph_count(&server->stats, requests);

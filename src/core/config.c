@@ -7,6 +7,7 @@
  * Values are checked one by one here; what depends on several of them (a certificate for TLS) is
  * checked in server.c, where the addresses are known.
  */
+#include "../tls/tls.h"
 #include "core.h"
 
 #include <ctype.h>
@@ -64,15 +65,23 @@ struct option {
 
 static const struct option options[] = {
     LIST(bind, OPT_ADDRESS, ADDRESS_FORM,
-         "TCP address for HTTP/1.1 and HTTP/2; with TLS when certfile is set."),
+         "TCP address for HTTP/1.1 and HTTP/2; with TLS when there is a certificate."),
     LIST(insecure_bind, OPT_ADDRESS, ADDRESS_FORM, "TCP address, never with TLS."),
     LIST(quic_bind, OPT_ADDRESS, UDP_FORM, "UDP address for HTTP/3 and WebTransport."),
     TEXT(certfile, OPT_PATH, "file", "Certificate chain in PEM, leaf first."),
     TEXT(keyfile, OPT_PATH, "file", "Private key in PEM; certfile is searched when unset."),
     TEXT(keyfile_password, OPT_STRING, "text", "Password of an encrypted key."),
+    LIST(certificate, OPT_STRING, "file, file,key, file,key,password-file",
+         "Another certificate, chosen by the name that a client asks for."),
     TEXT(ca_certs, OPT_PATH, "file", "Certificates that client certificates must chain to."),
     CHOICE(verify_mode, "none", "none, optional, required",
            "Whether clients must show a certificate."),
+    TEXT(ca_crl, OPT_PATH, "file", "Lists of revoked client certificates, by those of ca_certs."),
+    CHOICE(tls_min_version, "tls1.2", "tls1.2, tls1.3", "Oldest version of TLS on TCP."),
+    TEXT(ciphers, OPT_STRING, "AES-128-GCM, AES-256-GCM, CHACHA20-POLY1305, joined by \":\"",
+         "Ciphers in order of preference; all when unset."),
+    BOOL(session_tickets, "on", "Whether clients may resume sessions."),
+    BOOL(early_data, "off", "Whether HTTP/3 requests are taken in 0-RTT."),
     TEXT(dev_certificate, OPT_PATH, "directory",
          "Makes and renews a 13-day development certificate there, for QUIC only."),
     LIST(alpn, OPT_STRING, "h3, h2, http/1.1",
@@ -202,7 +211,8 @@ static const struct option options[] = {
     BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
     BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
     TEXT(secret, OPT_STRING, "64 hexadecimal digits, or a file of at least 32 bytes",
-         "Key of QUIC tokens and resets, the same for all workers; random when unset."),
+         "Key of session tickets, QUIC tokens and resets, the same for all workers; random when"
+         " unset."),
     NUM(worker, OPT_COUNT, "0", 0, 65535, "Index that connection ids of this process carry."),
     BOOL(server_header, "on", "Adds a server field to responses that have none."),
     BOOL(date_header, "on", "Adds a date field to responses that have none."),
@@ -428,7 +438,9 @@ static int set_text(struct ph_config *config, const struct option *opt, const ch
     if ((opt->offset == AT(header) && ph_config_header(value, &field) < 0) ||
         (opt->offset == AT(alpn) && !is_alpn(value)) ||
         (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
-        (opt->offset == AT(uds_permissions) && !is_mode(value)))
+        (opt->offset == AT(uds_permissions) && !is_mode(value)) ||
+        (opt->offset == AT(ciphers) && !ph_tls_ciphers_are_valid(value)) ||
+        (opt->offset == AT(certificate) && !ph_certs_entry_is_valid(value)))
         return reject(config, opt, value);
     if (*value == '\0' || (opt->type == OPT_ADDRESS && !address_is_valid(opt, value)))
         return reject(config, opt, value);

@@ -34,6 +34,8 @@ struct ph_wt_stream;
 struct ph_tls_cred;
 struct ph_chan_file;
 struct ph_tls_session;
+struct ph_tls_tickets;
+struct ph_creds;
 
 /* --- Configuration (config.c) --- */
 
@@ -47,6 +49,9 @@ struct ph_text_list {
 struct ph_config {
     struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, unlimited_peer,
         header;
+    struct ph_text_list certificate;
+    char *ca_crl, *ciphers;
+    uint64_t tls_min_version, session_tickets, early_data;
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
@@ -71,6 +76,7 @@ struct ph_config {
     struct ph_err error;
 };
 enum { PH_RETRY_AUTO, PH_RETRY_ALWAYS };
+enum { PH_TLS_MIN_12, PH_TLS_MIN_13 };
 enum { PH_CC_CUBIC, PH_CC_BBR };
 
 /* Caller owns. */
@@ -368,6 +374,7 @@ struct ph_chan_request *ph_chan_request_new(const struct ph_head *head, const st
 void ph_chan_request_set_session(struct ph_chan_request *request, uint64_t id,
                                  const char *const *offered, size_t offered_len, bool datagrams,
                                  size_t max_datagram);
+void ph_chan_request_set_early(struct ph_chan_request *request, bool is_early);
 void ph_chan_request_set_body(struct ph_chan_request *request, bool has_body);
 void ph_chan_request_free(struct ph_chan_request *request);
 const struct ph_request *ph_chan_request_get(const struct ph_chan_request *request);
@@ -428,12 +435,20 @@ struct ph_server {
     /* Filled by ph_server_new(), then io. The counts and addresses are constant. */
     struct ph_loop *loop;
     struct ph_tls_cred *tcp_cred, *quic_cred;
+    struct ph_tls_tickets *tickets; /* NULL: none are issued */
     struct ph_udp_socket *udp;
     size_t udp_n;
     struct ph_tcp_listener *tcp;
     size_t tcp_n;
     struct ph_tcp_spare tcp_spare;
     struct ph_log_line *early, **early_end;
+
+    /* shared: certificates that the I/O thread is to take, NULL: none; see certs.c */
+    _Atomic(struct ph_creds *) fresh;
+    pthread_mutex_t reload_lock; /* held while a set is loaded; never by the I/O thread */
+    pthread_mutex_t certs_lock;  /* of `certs`; never taken by the I/O thread */
+    struct ph_certificate *certs;
+    size_t certs_n;
 
     /* io */
     uint64_t now; /* of this turn */
@@ -489,6 +504,17 @@ int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *
                            struct ph_err *err);
 void ph_engines_udp_options(struct ph_udp_options *udp, const struct ph_config *config);
 void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_config *config);
+
+/* QUIC tokens, resets and session tickets are derived from it; random when the option is unset. */
+int ph_engines_secret(uint8_t out[32], const struct ph_config *config, struct ph_err *err);
+
+/* certs.c */
+bool ph_certs_have_tls(const struct ph_config *config); /* `bind` is with TLS */
+int ph_certs_check(const struct ph_config *config, struct ph_err *err);
+bool ph_certs_entry_is_valid(const char *value); /* of the option `certificate` */
+int ph_certs_init(struct ph_server *server, struct ph_err *err);
+void ph_certs_fini(struct ph_server *server);
+void ph_certs_take(struct ph_server *server); /* io */
 
 /* iothread.c */
 void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */

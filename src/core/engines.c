@@ -26,8 +26,9 @@ static bool secret_from_hex(uint8_t out[32], const char *text)
     return true;
 }
 
-static int secret_load(uint8_t out[32], const char *text, struct ph_err *err)
+int ph_engines_secret(uint8_t out[32], const struct ph_config *config, struct ph_err *err)
 {
+    const char *text = config->secret;
     if (text == NULL) {
         ph_random(out, 32);
         return 0;
@@ -157,7 +158,7 @@ int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *
     quic->glitch_burst = config->glitch_burst;
     quic->glitch_rate = config->glitch_rate;
     quic->worker = (uint16_t)config->worker;
-    return secret_load(quic->secret, config->secret, err);
+    return ph_engines_secret(quic->secret, config, err);
 }
 
 void ph_engines_udp_options(struct ph_udp_options *udp, const struct ph_config *config)

@@ -224,6 +224,7 @@ static void turn(struct ph_server *server)
     server->admission.is_short = ph_memory_sample(&server->memory, server->now);
     date_renew(server);
     take_commands(server);
+    ph_certs_take(server);
     udp_in(server);
     ph_tcp_front_in(server);
     run_timers(server);

@@ -165,6 +165,11 @@ void ph_chan_request_set_body(struct ph_chan_request *request, bool has_body)
     request->pub.has_body = has_body;
 }
 
+void ph_chan_request_set_early(struct ph_chan_request *request, bool is_early)
+{
+    request->pub.early_data = is_early;
+}
+
 void ph_chan_request_set_session(struct ph_chan_request *request, uint64_t id,
                                  const char *const *offered, size_t offered_len, bool datagrams,
                                  size_t max_datagram)

@@ -7,11 +7,8 @@
  * begins with the option, and leaves nothing bound. No thread exists before ph_server_start(), so
  * that a process may fork in between and the workers share what is bound.
  */
-#include "../quic/quic.h"
-#include "../tls/tls.h"
 #include "core.h"
 
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -44,66 +41,14 @@ static int check_config(const struct ph_config *config, struct ph_err *err)
 {
     if (config->bind.n + config->insecure_bind.n + config->quic_bind.n == 0)
         return ph_fail(err, PH_E_CONFIG, "no address: set bind, insecure_bind or quic_bind");
-    if (config->certfile == NULL && config->keyfile != NULL)
-        return ph_fail(err, PH_E_CONFIG, "keyfile: needs certfile");
-    if (config->quic_bind.n > 0 && config->certfile == NULL && config->dev_certificate == NULL)
-        return ph_fail(err, PH_E_CONFIG,
-                       "quic_bind: QUIC needs a certificate: set certfile or dev_certificate");
-    if (config->verify_mode != PH_TLS_VERIFY_NONE && config->ca_certs == NULL)
-        return ph_fail(err, PH_E_CONFIG, "verify_mode: checking clients needs ca_certs");
+    int rc = ph_certs_check(config, err);
+    if (rc < 0)
+        return rc;
     if (config->stream_window > PH_MAX(config->window_max, config->conn_window))
         return ph_fail(err, PH_E_CONFIG, "stream_window: must not be above window_max");
     if (config->send_buffer_low >= config->send_buffer)
         return ph_fail(err, PH_E_CONFIG, "send_buffer_low: must be below send_buffer");
     return 0;
-}
-
-/* --- Certificates --- */
-
-static int load_cred(struct ph_tls_cred **out, const struct ph_config *config, const char *option,
-                     const char *cert, const char *key, struct ph_err *err)
-{
-    struct ph_err why = {""};
-    enum ph_tls_file failed = PH_TLS_FILE_CERT;
-    struct ph_tls_cred_options options = {
-        .cert_path = cert,
-        .key_path = key,
-        .key_password = cert == config->certfile ? config->keyfile_password : NULL,
-        .ca_path = config->ca_certs,
-        .verify = (enum ph_tls_verify)config->verify_mode,
-        .failed = &failed,
-    };
-    int rc = ph_tls_cred_load(out, &options, &why);
-    if (failed == PH_TLS_FILE_CA)
-        option = "ca_certs";
-    else if (failed == PH_TLS_FILE_KEY && key == config->keyfile && key != NULL)
-        option = "keyfile";
-    return rc < 0 ? ph_fail(err, rc, "%s: %s", option, why.text) : 0;
-}
-
-static int load_certificates(struct ph_server *server, struct ph_err *err)
-{
-    const struct ph_config *config = server->config;
-    if (config->certfile != NULL) {
-        int rc = load_cred(&server->tcp_cred, config, "certfile", config->certfile, config->keyfile,
-                           err);
-        if (rc < 0)
-            return rc;
-    }
-    if (config->quic_bind.n == 0)
-        return 0;
-    if (config->dev_certificate == NULL) {
-        server->quic_cred = ph_tls_cred_ref(server->tcp_cred);
-        return 0;
-    }
-    char cert[PATH_MAX], key[PATH_MAX];
-    uint8_t sha256[32];
-    struct ph_err why = {""};
-    int rc = ph_dev_certificate(config->dev_certificate, cert, sizeof(cert), key, sizeof(key),
-                                sha256, why.text, sizeof(why.text));
-    if (rc < 0)
-        return ph_fail(err, rc, "dev_certificate: %s", why.text);
-    return load_cred(&server->quic_cred, config, "dev_certificate", cert, key, err);
 }
 
 /* --- Life --- */
@@ -142,8 +87,7 @@ static void free_parts(struct ph_server *server)
     ph_free(server->udp);
     if (server->loop != NULL)
         ph_loop_free(server->loop);
-    ph_tls_cred_unref(server->tcp_cred);
-    ph_tls_cred_unref(server->quic_cred);
+    ph_certs_fini(server);
     log_drop(server);
     ph_admission_fini(&server->admission);
     ph_memory_fini(&server->memory);
@@ -163,6 +107,8 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     server->early_end = &server->early;
     server->scratch = ph_alloc(PH_TCP_SCRATCH);
     ph_tcp_spare_init(&server->tcp_spare);
+    pthread_mutex_init(&server->certs_lock, NULL);
+    pthread_mutex_init(&server->reload_lock, NULL);
     ph_list_init(&server->tcp_conns);
     ph_list_init(&server->tcp_ready);
     ph_list_init(&server->tcp_dirty);
@@ -177,7 +123,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
 
     int rc = check_config(server->config, &why);
     if (rc == 0)
-        rc = load_certificates(server, &why);
+        rc = ph_certs_init(server, &why);
     if (rc == 0)
         rc = ph_bind_all(server, &why);
     if (rc == 0)

@@ -331,7 +331,7 @@ static bool feed_tls(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
     } else if (rc < 0) {
         ph_tcp_write(conn->watch.fd, ph_tls_session_out(conn->tls)); /* the alert, if it fits */
         ph_log_limited(&conn->server->tcp_log, conn->server->now, PH_LOG_INFO,
-                       "tls: session failed error=\"%s\"", ph_strerror(rc));
+                       "tls: session failed reason=\"%s\"", ph_tls_session_why(conn->tls));
         ph_count(&conn->server->stats, protocol_errors);
         conn_close(conn, false);
         return false;

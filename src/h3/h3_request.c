@@ -171,6 +171,7 @@ static void to_exchange(struct ph_h3_request *req)
     req->ex.is_head_method = strcmp(head.method, "HEAD") == 0;
     req->ex.path = *ph_quic_conn_path(conn->quic);
     req->ex.tls = ph_quic_conn_tls(conn->quic);
+    req->ex.is_early = ph_quic_conn_is_early(conn->quic);
     req->owner = PH_H3_OWNER_EXCHANGE;
     ph_h3_request_arm_body(req);
     h3->sink.on_request(h3->sink.self, &req->ex);
@@ -209,10 +210,34 @@ static void route_connect(struct ph_h3_request *req)
     }
 }
 
+/* 0-RTT can be replayed by whoever recorded it, so only what changes nothing is served in it (RFC
+ * 8470 5.2, RFC 9110 9.2.1); for everything else, sessions among it, the client has to prove first
+ * that it is there. */
+static bool is_too_early(const struct ph_h3_request *req)
+{
+    static const char *const safe[] = {"GET", "HEAD", "OPTIONS"};
+    const struct ph_h3 *h3 = req->stream.conn->h3;
+    if (!ph_quic_conn_is_early(req->stream.conn->quic))
+        return false;
+    for (size_t i = 0; i < PH_COUNT_OF(safe); i++) {
+        if (strcmp(req->ex.head.method, safe[i]) == 0) {
+            ph_count(h3->stats, early_requests);
+            return false;
+        }
+    }
+    ph_count(h3->stats, early_refused);
+    return true;
+}
+
 static void route(struct ph_h3_request *req)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
     const struct ph_head *head = &req->ex.head;
+    if (is_too_early(req)) {
+        ph_list_remove(&req->stream.timer);
+        ph_h3_reply_error(req, 425);
+        return;
+    }
     if (head->protocol[0] != '\0' && !is_socket(req)) {
         route_connect(req);
         return;

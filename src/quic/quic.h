@@ -126,6 +126,8 @@ struct ph_quic_sink {
 int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_config *config,
                          const struct ph_quic_sink *sink, const struct ph_quic_out *out,
                          struct ph_stats *stats, uint64_t now, struct ph_err *err);
+/* Server credentials for connections from now on; takes a reference. */
+void ph_quic_endpoint_set_cred(struct ph_quic_endpoint *ep, struct ph_tls_cred *cred);
 /* Closes nothing politely: call ph_quic_endpoint_close() and flush before. What is still open gets
  * its on_closed: free the owner afterwards. */
 void ph_quic_endpoint_free(struct ph_quic_endpoint *ep);
@@ -162,6 +164,8 @@ int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **
 void ph_quic_conn_set_user(struct ph_quic_conn *conn, void *user);
 void *ph_quic_conn_user(const struct ph_quic_conn *conn);
 bool ph_quic_conn_is_server(const struct ph_quic_conn *conn);
+/* Server: what arrives now may be 0-RTT, the replay of another connection (RFC 9001 9.2). */
+bool ph_quic_conn_is_early(const struct ph_quic_conn *conn);
 const struct ph_path *ph_quic_conn_path(const struct ph_quic_conn *conn); /* current */
 /* What TLS agreed on; from the first stream data on. Borrow, until on_closed. */
 const struct ph_tls_info *ph_quic_conn_tls(struct ph_quic_conn *conn);

@@ -410,6 +410,11 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
     }
 }
 
+bool ph_quic_conn_is_early(const struct ph_quic_conn *conn)
+{
+    return conn->server && !conn->handshake_done;
+}
+
 const struct ph_tls_info *ph_quic_conn_tls(struct ph_quic_conn *conn)
 {
     if (conn->tls_info == NULL && conn->tls != NULL)

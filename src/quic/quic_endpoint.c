@@ -417,6 +417,13 @@ int ph_quic_endpoint_new(struct ph_quic_endpoint **out_ep, const struct ph_quic_
     return PH_OK;
 }
 
+void ph_quic_endpoint_set_cred(struct ph_quic_endpoint *ep, struct ph_tls_cred *cred)
+{
+    struct ph_tls_cred *old = ep->config.cred;
+    ep->config.cred = ph_tls_cred_ref(cred);
+    ph_tls_cred_unref(old);
+}
+
 void ph_quic_endpoint_free(struct ph_quic_endpoint *ep)
 {
     struct ph_link *link;

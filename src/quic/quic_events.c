@@ -72,8 +72,10 @@ static int on_handshake_completed(ngtcp2_conn *qc, void *user_data)
         ph_quic_conn_refuse(conn);
         return 0;
     }
-    if (conn->server)
-        submit_token(conn); /* one a connection: tokens are not worth hoarding */
+    if (conn->server) { /* one of each a connection: they are not worth hoarding */
+        ph_tls_quic_send_ticket(conn->tls);
+        submit_token(conn);
+    }
     ph_quic_conn_ready(conn);
     if (ph_quic_conn_wants_events(conn))
         conn->ep->sink.on_handshake_done(conn->ep->sink.self, conn);

@@ -14,21 +14,58 @@
 struct gnutls_session_int;
 
 /* What an error of ph_tls_cred_load() is about. */
-enum ph_tls_file { PH_TLS_FILE_CERT, PH_TLS_FILE_KEY, PH_TLS_FILE_CA };
+enum ph_tls_file {
+    PH_TLS_FILE_CERT,
+    PH_TLS_FILE_KEY,
+    PH_TLS_FILE_MORE, /* a certificate beside the first, or its key */
+    PH_TLS_FILE_CA,
+    PH_TLS_FILE_CRL
+};
 
 enum ph_tls_verify { PH_TLS_VERIFY_NONE, PH_TLS_VERIFY_OPTIONAL, PH_TLS_VERIFY_REQUIRED };
 
-struct ph_tls_cred_options {
-    const char *cert_path;    /* PEM chain, leaf first */
-    const char *key_path;     /* PEM key, may be encrypted; NULL: in cert_path */
-    const char *key_password; /* NULL: none */
-    const char *ca_path; /* PEM certificates that client certificates must chain to; NULL: none */
-    enum ph_tls_verify verify;
-    enum ph_tls_file *failed; /* set on failure; may be NULL */
+struct ph_tls_tickets;
+
+struct ph_tls_cert_files {
+    const char *cert;          /* PEM chain, leaf first */
+    const char *key;           /* PEM key, may be encrypted; NULL: in cert */
+    const char *password;      /* NULL: none */
+    const char *password_file; /* its first line is the password; goes before `password` */
 };
 
-/* A certificate with its key, shared by the sessions that use it. Reference-counted: a replaced one
- * lives until its last session ends. I/O thread after start. */
+struct ph_tls_cred_options {
+    const char *cert_path; /* the certificate for clients that name none or an unknown one; NULL:
+                              the first of `more` */
+    const char *key_path, *key_password;  /* see ph_tls_cert_files */
+    const struct ph_tls_cert_files *more; /* others, chosen by the name that is asked for */
+    size_t more_n;
+    const char *ca_path;  /* PEM certificates that client certificates must chain to; NULL: none */
+    const char *crl_path; /* PEM lists of revoked ones; NULL: none */
+    enum ph_tls_verify verify;
+    const char *ciphers; /* ph_tls_ciphers_are_valid(); NULL: all good ones */
+    bool tls13_only;
+    struct ph_tls_tickets *tickets; /* borrow, outlives all sessions; NULL: none are issued */
+    enum ph_tls_file *failed;       /* set on failure; may be NULL */
+};
+
+/* Names of AEAD ciphers separated by ":" or ",", in order of preference. */
+bool ph_tls_ciphers_are_valid(const char *text);
+
+/* --- Session tickets --- */
+
+/* Ticket keys from a secret that all workers share (see tls_tickets.c). `binding`: at most 128
+ * bytes; QUIC tickets of servers with other ones are not accepted. `early_data`: QUIC tickets allow
+ * 0-RTT. I/O thread after start. */
+void ph_tls_tickets_new(struct ph_tls_tickets **out, const uint8_t secret[32], bool early_data,
+                        const void *binding, size_t n);
+void ph_tls_tickets_free(struct ph_tls_tickets *tickets);
+
+/* --- Credentials --- */
+
+/* Certificates with their keys, shared by the sessions that use them. Reference-counted: replaced
+ * ones live until their last session ends. I/O thread after start; loading and the first reference
+ * on any thread. No tickets where client certificates are asked for: each handshake then looks at
+ * the certificate anew. */
 struct ph_tls_cred;
 /* PH_E_TLS with one sentence that names the file: missing, unreadable, no PEM in it, wrong
  * password, expired or not yet valid (with the date), key and certificate do not belong together.
@@ -40,7 +77,12 @@ int ph_tls_cred_load(struct ph_tls_cred **out, const struct ph_tls_cred_options 
 int ph_tls_cred_client(struct ph_tls_cred **out, const uint8_t *pin, struct ph_err *err);
 struct ph_tls_cred *ph_tls_cred_ref(struct ph_tls_cred *cred);
 void ph_tls_cred_unref(struct ph_tls_cred *cred);
-void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32]); /* of the leaf, DER */
+void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32]); /* of the first leaf */
+size_t ph_tls_cred_certs(const struct ph_tls_cred *cred);
+/* Of certificate number `index`: hash of the leaf (DER), and when it expires (seconds since 1970).
+ */
+void ph_tls_cred_describe(const struct ph_tls_cred *cred, size_t index, uint8_t sha256[32],
+                          int64_t *expires);
 
 /* --- What was agreed --- */
 
@@ -57,6 +99,10 @@ void ph_tls_info_unref(const struct ph_tls_info *info);
 int ph_tls_quic_new(struct gnutls_session_int **out, struct ph_tls_cred *cred, bool is_server,
                     const char *alpn, const char *server_name);
 void ph_tls_quic_free(struct gnutls_session_int *session);
+/* Server, when the handshake is over: gives the client a ticket, when there are any. */
+void ph_tls_quic_send_ticket(struct gnutls_session_int *session);
+/* Why the peer's certificate was refused, "" when that was not the reason. Borrow, static. */
+const char *ph_tls_quic_why(struct gnutls_session_int *session);
 
 /* --- For TCP --- */
 
@@ -73,7 +119,9 @@ int ph_tls_session_feed(struct ph_tls_session *session, const uint8_t *p, size_t
 /* Encrypts everything unsent in `plain` (up to `max_out` bytes waiting in the out queue) and drops
  * it from there. */
 int ph_tls_session_write(struct ph_tls_session *session, struct ph_sliceq *plain, size_t max_out);
-struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session);  /* records for the socket */
+struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session); /* records for the socket */
+/* Why feed failed: for the log, never for the peer. "" before. Static storage. */
+const char *ph_tls_session_why(const struct ph_tls_session *session);
 bool ph_tls_session_is_ready(const struct ph_tls_session *session);    /* handshake done */
 const char *ph_tls_session_alpn(const struct ph_tls_session *session); /* "" when none was agreed */
 /* What was agreed on is good enough for HTTP/2: not TLS 1.2 with a suite of RFC 9113 Appendix A,

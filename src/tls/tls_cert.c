@@ -1,99 +1,12 @@
 /*
- * tls_cert.c - credentials: a certificate chain with its key, shared by sessions and replaced as a
- * whole.
+ * tls_cert.c - one certificate chain with its key, and the names that it is for.
  *
- * Loading happens before the server starts, or on a reload; a file that is wrong in any way gives
- * one sentence that names it and leaves the credentials in use untouched, because a reload makes a
- * new object. Sessions hold references, so that a replaced certificate lives until the last
- * handshake that began with it has ended.
+ *      files --read--> PEM --parse--> leaf, chain, key --check dates, pair--> ph_tls_cert
  *
- *      files --read--> PEM --parse--> leaf, chain, key --check dates, pair--> ph_tls_cred
- *
- * Files are read by us rather than by GnuTLS, whose file functions say "error while reading file"
- * for all that can go wrong.
+ * Loading happens before the server starts, or on a reload away from the I/O thread; a file that is
+ * wrong in any way gives one sentence that names it.
  */
 #include "tls_internal.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* AES-GCM first: every server processor has instructions for it. No CBC, no static RSA, no finite
- * field Diffie-Hellman (slow, and a favourite of floods). */
-#define CIPHERS "-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:-MAC-ALL:+AEAD"
-#define GROUPS "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"
-static const char priority_tcp[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:" CIPHERS
-                                   ":-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:" GROUPS ":%SERVER_PRECEDENCE";
-/* RFC 9001 4.2 and 8.4: TLS 1.3 without the middlebox compatibility mode. */
-static const char priority_quic[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:" CIPHERS ":" GROUPS
-                                    ":%SERVER_PRECEDENCE:%DISABLE_TLS13_COMPAT_MODE";
-
-/* --- Files and dates --- */
-
-int ph_tls_file_read(gnutls_datum_t *out, const char *what, const char *path, struct ph_err *err)
-{
-    *out = (gnutls_datum_t){NULL, 0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return errno == ENOENT ? ph_fail(err, PH_E_TLS, "%s '%s' does not exist", what, path)
-                               : ph_fail(err, PH_E_TLS, "%s '%s' cannot be read: %s", what, path,
-                                         strerror(errno));
-    }
-    struct stat st;
-    int rv = 0;
-    if (fstat(fd, &st) != 0) {
-        rv = ph_fail(err, PH_E_TLS, "%s '%s' cannot be read: %s", what, path, strerror(errno));
-        goto out;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        rv = ph_fail(err, PH_E_TLS, "%s '%s' is a directory", what, path);
-        goto out;
-    }
-    /* Read to the end rather than by st_size: pipes and secret mounts have none. */
-    uint8_t *data = ph_alloc(PH_TLS_FILE_MAX + 1);
-    size_t n = 0;
-    out->data = data;
-    while (n < PH_TLS_FILE_MAX) {
-        ssize_t got = read(fd, data + n, PH_TLS_FILE_MAX - n);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            rv = ph_fail(err, PH_E_TLS, "%s '%s' cannot be read: %s", what, path, strerror(errno));
-            goto out;
-        }
-        if (got == 0)
-            break;
-        n += (size_t)got;
-    }
-    out->size = (unsigned)n;
-    if (n == PH_TLS_FILE_MAX)
-        rv = ph_fail(err, PH_E_TLS, "%s '%s' is larger than %d bytes", what, path,
-                     PH_TLS_FILE_MAX - 1);
-    else if (n == 0)
-        rv = ph_fail(err, PH_E_TLS, "%s '%s' is empty", what, path);
-out:
-    close(fd);
-    if (rv != 0)
-        ph_tls_file_free(out);
-    return rv;
-}
-
-void ph_tls_file_free(gnutls_datum_t *file)
-{
-    if (file->data != NULL)
-        gnutls_memset(file->data, 0, file->size);
-    ph_free(file->data);
-    *file = (gnutls_datum_t){NULL, 0};
-}
-
-const char *ph_tls_date(char *out, time_t when)
-{
-    struct tm tm;
-    if (gmtime_r(&when, &tm) == NULL || strftime(out, PH_TLS_DATE_LEN, "%F %T UTC", &tm) == 0)
-        snprintf(out, PH_TLS_DATE_LEN, "%lld", (long long)when);
-    return out;
-}
 
 bool ph_tls_is_pair(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
 {
@@ -193,10 +106,10 @@ static bool is_encrypted_block(const char *block)
     return mark != NULL && (end == NULL || mark < end);
 }
 
-static int key_load(gnutls_x509_privkey_t *out, const struct ph_tls_cred_options *options,
-                    struct ph_err *err)
+static int key_load(gnutls_x509_privkey_t *out, const struct ph_tls_cert_files *files,
+                    const char *password, struct ph_err *err)
 {
-    const char *path = options->key_path != NULL ? options->key_path : options->cert_path;
+    const char *path = files->key != NULL ? files->key : files->cert;
     gnutls_datum_t file;
     int rv = ph_tls_file_read(&file, "key file", path, err);
     if (rv != 0)
@@ -207,14 +120,14 @@ static int key_load(gnutls_x509_privkey_t *out, const struct ph_tls_cred_options
         goto out;
     }
     bool encrypted = is_encrypted_block(block);
-    if (encrypted && options->key_password == NULL) {
+    if (encrypted && password == NULL) {
         rv = ph_fail(err, PH_E_TLS, "key file '%s' is encrypted and no password was given", path);
         goto out;
     }
     gnutls_datum_t pem = {(unsigned char *)(uintptr_t)block, (unsigned)strlen(block)};
     PH_ASSERT(gnutls_x509_privkey_init(out) == 0);
     int got = gnutls_x509_privkey_import2(*out, &pem, GNUTLS_X509_FMT_PEM,
-                                          encrypted ? options->key_password : NULL, 0);
+                                          encrypted ? password : NULL, 0);
     if (got < 0) {
         gnutls_x509_privkey_deinit(*out);
         *out = NULL;
@@ -228,75 +141,17 @@ out:
     return rv;
 }
 
-static int trust_load(struct ph_tls_cred *cred, const struct ph_tls_cred_options *options,
-                      struct ph_err *err)
+/* The first line of a file; the rest of it is nobody's. */
+static int password_load(gnutls_datum_t *out, const char *path, struct ph_err *err)
 {
-    if (options->verify == PH_TLS_VERIFY_NONE)
-        return 0;
-    if (options->ca_path == NULL)
-        return ph_fail(err, PH_E_TLS, "client certificates cannot be verified without a CA file");
-    gnutls_datum_t file;
-    int rv = ph_tls_file_read(&file, "CA file", options->ca_path, err);
+    int rv = ph_tls_file_read(out, "password file", path, err);
     if (rv != 0)
         return rv;
-    int got = gnutls_certificate_set_x509_trust_mem(cred->x509, &file, GNUTLS_X509_FMT_PEM);
-    if (got < 0)
-        rv = ph_fail(err, PH_E_TLS, "CA file '%s' contains no usable PEM certificate: %s",
-                     options->ca_path, gnutls_strerror(got));
-    else if (got == 0)
-        rv = ph_fail(err, PH_E_TLS, "CA file '%s' contains no PEM certificate", options->ca_path);
-    ph_tls_file_free(&file);
-    return rv;
-}
-
-/* --- Verification of the peer --- */
-
-/* Server: what a client certificate must be. Called by GnuTLS once the peer's message is there,
- * empty or not. */
-static int verify_client(gnutls_session_t session)
-{
-    const struct ph_tls_cred *cred = gnutls_db_get_ptr(session);
-    if (cred->verify == PH_TLS_VERIFY_NONE)
-        return 0;
-    unsigned count = 0, status = 0;
-    if (gnutls_certificate_get_peers(session, &count) == NULL || count == 0)
-        return cred->verify == PH_TLS_VERIFY_REQUIRED ? GNUTLS_E_CERTIFICATE_REQUIRED : 0;
-    if (count > PH_TLS_PEER_CHAIN_MAX)
-        return GNUTLS_E_CERTIFICATE_LIST_UNSORTED;
-    gnutls_typed_vdata_st purpose = {
-        .type = GNUTLS_DT_KEY_PURPOSE_OID,
-        .data = (unsigned char *)(uintptr_t)GNUTLS_KP_TLS_WWW_CLIENT,
-        .size = 0,
-    };
-    if (gnutls_certificate_verify_peers(session, &purpose, 1, &status) < 0 || status != 0)
-        return GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
+    out->data[strcspn((const char *)out->data, "\r\n")] = '\0';
     return 0;
 }
 
-/* Client: the pin, when there is one, is all that counts, as serverCertificateHashes has it. */
-static int verify_server(gnutls_session_t session)
-{
-    const struct ph_tls_cred *cred = gnutls_db_get_ptr(session);
-    if (!cred->has_pin)
-        return 0;
-    unsigned count = 0;
-    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
-    uint8_t sha256[32];
-    size_t n = sizeof(sha256);
-    if (chain == NULL || count == 0 ||
-        gnutls_fingerprint(GNUTLS_DIG_SHA256, &chain[0], sha256, &n) < 0 ||
-        memcmp(sha256, cred->pin, sizeof(sha256)) != 0)
-        return GNUTLS_E_CERTIFICATE_ERROR;
-    return 0;
-}
-
-/* --- Credentials --- */
-
-struct ph_buf *ph_tls_server_pem(gnutls_session_t session)
-{
-    const struct ph_tls_cred *cred = gnutls_db_get_ptr(session);
-    return cred->pem != NULL ? ph_buf_ref(cred->pem) : NULL;
-}
+/* --- The certificate --- */
 
 /* With the NUL that makes it a string. */
 static struct ph_buf *pem_of(gnutls_x509_crt_t crt)
@@ -311,106 +166,88 @@ static struct ph_buf *pem_of(gnutls_x509_crt_t crt)
     return buf;
 }
 
-static struct ph_tls_cred *cred_new(void)
+/* Takes the key and what is in the chain into the form that handshakes need. */
+static int cert_fill(struct ph_tls_cert *cert, struct chain *chain, gnutls_x509_privkey_t key,
+                     const char *path, struct ph_err *err)
 {
-    struct ph_tls_cred *cred = ph_alloc(sizeof(*cred));
-    cred->refs = 1;
-    ph_live_add(PH_LIVE_TLS_CRED, 1);
-    PH_ASSERT(gnutls_certificate_allocate_credentials(&cred->x509) == 0);
-    PH_ASSERT(gnutls_priority_init(&cred->tcp, priority_tcp, NULL) == 0);
-    PH_ASSERT(gnutls_priority_init(&cred->quic, priority_quic, NULL) == 0);
-    return cred;
-}
-
-int ph_tls_cred_load(struct ph_tls_cred **out, const struct ph_tls_cred_options *options,
-                     struct ph_err *err)
-{
-    *out = NULL;
-    struct chain chain = {NULL, 0};
-    gnutls_x509_privkey_t key = NULL;
-    struct ph_tls_cred *cred = cred_new();
-    enum ph_tls_file file = PH_TLS_FILE_CERT;
-    int rv = chain_load(&chain, options->cert_path, err);
-    if (rv == 0) {
-        file = PH_TLS_FILE_KEY;
-        rv = key_load(&key, options, err);
+    size_t n = sizeof(cert->sha256);
+    PH_ASSERT(
+        gnutls_x509_crt_get_fingerprint(chain->crts[0], GNUTLS_DIG_SHA256, cert->sha256, &n) == 0);
+    cert->expires = gnutls_x509_crt_get_expiration_time(chain->crts[0]);
+    cert->type = gnutls_x509_crt_get_pk_algorithm(chain->crts[0], NULL);
+    cert->pem = pem_of(chain->crts[0]);
+    cert->chain = ph_alloc(sizeof(*cert->chain) * chain->count);
+    int got = gnutls_privkey_init(&cert->key);
+    if (got >= 0)
+        got = gnutls_privkey_import_x509(cert->key, key, GNUTLS_PRIVKEY_IMPORT_COPY);
+    for (; got >= 0 && cert->count < chain->count; cert->count++) {
+        got = gnutls_pcert_import_x509(&cert->chain[cert->count], chain->crts[cert->count], 0);
+        if (got < 0)
+            break;
     }
-    if (rv == 0) {
-        file = PH_TLS_FILE_CERT;
-        rv = chain_check_dates(&chain, options->cert_path, err);
-    }
-    if (rv == 0 && !ph_tls_is_pair(chain.crts[0], key)) {
-        file = PH_TLS_FILE_KEY;
-        rv = ph_fail(err, PH_E_TLS, "key file '%s' does not belong to the certificate in '%s'",
-                     options->key_path != NULL ? options->key_path : options->cert_path,
-                     options->cert_path);
-    }
-    if (rv == 0) {
-        file = PH_TLS_FILE_CA;
-        rv = trust_load(cred, options, err);
-    }
-    if (rv != 0)
-        goto out;
-    file = PH_TLS_FILE_CERT;
-    int got = gnutls_certificate_set_x509_key(cred->x509, chain.crts, (int)chain.count, key);
-    if (got < 0) {
-        rv = ph_fail(err, PH_E_TLS, "certificate file '%s' cannot be used: %s", options->cert_path,
-                     gnutls_strerror(got));
-        goto out;
-    }
-    size_t n = sizeof(cred->sha256);
-    PH_ASSERT(gnutls_x509_crt_get_fingerprint(chain.crts[0], GNUTLS_DIG_SHA256, cred->sha256, &n) ==
-              0);
-    cred->pem = pem_of(chain.crts[0]);
-    cred->verify = options->verify;
-    gnutls_certificate_set_verify_function(cred->x509, verify_client);
-    gnutls_certificate_set_verify_limits(cred->x509, PH_TLS_PEER_KEY_BITS, PH_TLS_PEER_CHAIN_MAX);
-    *out = cred;
-out:
-    chain_fini(&chain);
-    if (key != NULL)
-        gnutls_x509_privkey_deinit(key);
-    if (rv != 0) {
-        ph_tls_cred_unref(cred);
-        if (options->failed != NULL)
-            *options->failed = file;
-    }
-    return rv;
-}
-
-int ph_tls_cred_client(struct ph_tls_cred **out, const uint8_t *pin, struct ph_err *err)
-{
-    (void)err; /* nothing can go wrong that is not out of memory */
-    struct ph_tls_cred *cred = cred_new();
-    cred->is_client = true;
-    if (pin != NULL) {
-        cred->has_pin = true;
-        memcpy(cred->pin, pin, sizeof(cred->pin));
-    }
-    gnutls_certificate_set_verify_function(cred->x509, verify_server);
-    *out = cred;
+    cert->leaf = chain->crts[0];
+    chain->crts[0] = NULL; /* taken; deinit of NULL does nothing */
+    if (got < 0)
+        return ph_fail(err, PH_E_TLS, "certificate file '%s' cannot be used: %s", path,
+                       gnutls_strerror(got));
     return 0;
 }
 
-struct ph_tls_cred *ph_tls_cred_ref(struct ph_tls_cred *cred)
+int ph_tls_cert_load(struct ph_tls_cert *cert, const struct ph_tls_cert_files *files,
+                     enum ph_tls_file *failed, struct ph_err *err)
 {
-    cred->refs++;
-    return cred;
+    struct chain chain = {NULL, 0};
+    gnutls_x509_privkey_t key = NULL;
+    gnutls_datum_t password = {NULL, 0};
+    memset(cert, 0, sizeof(*cert));
+    *failed = PH_TLS_FILE_CERT;
+    int rv = chain_load(&chain, files->cert, err);
+    if (rv == 0) {
+        *failed = PH_TLS_FILE_KEY;
+        if (files->password_file != NULL)
+            rv = password_load(&password, files->password_file, err);
+        if (rv == 0)
+            rv = key_load(&key, files,
+                          password.data != NULL ? (const char *)password.data : files->password,
+                          err);
+    }
+    if (rv == 0) {
+        *failed = PH_TLS_FILE_CERT;
+        rv = chain_check_dates(&chain, files->cert, err);
+    }
+    if (rv == 0 && !ph_tls_is_pair(chain.crts[0], key)) {
+        *failed = PH_TLS_FILE_KEY;
+        rv = ph_fail(err, PH_E_TLS, "key file '%s' does not belong to the certificate in '%s'",
+                     files->key != NULL ? files->key : files->cert, files->cert);
+    }
+    if (rv == 0) {
+        *failed = PH_TLS_FILE_CERT;
+        rv = cert_fill(cert, &chain, key, files->cert, err);
+    }
+    chain_fini(&chain);
+    if (key != NULL)
+        gnutls_x509_privkey_deinit(key);
+    ph_tls_file_free(&password);
+    if (rv != 0)
+        ph_tls_cert_fini(cert);
+    return rv;
 }
 
-void ph_tls_cred_unref(struct ph_tls_cred *cred)
+void ph_tls_cert_fini(struct ph_tls_cert *cert)
 {
-    if (cred == NULL || --cred->refs > 0)
-        return;
-    gnutls_certificate_free_credentials(cred->x509);
-    gnutls_priority_deinit(cred->tcp);
-    gnutls_priority_deinit(cred->quic);
-    ph_buf_unref(cred->pem);
-    ph_live_add(PH_LIVE_TLS_CRED, -1);
-    ph_free(cred);
+    for (unsigned i = 0; i < cert->count; i++)
+        gnutls_pcert_deinit(&cert->chain[i]);
+    ph_free(cert->chain);
+    if (cert->key != NULL)
+        gnutls_privkey_deinit(cert->key);
+    if (cert->leaf != NULL)
+        gnutls_x509_crt_deinit(cert->leaf);
+    ph_buf_unref(cert->pem);
+    memset(cert, 0, sizeof(*cert));
 }
 
-void ph_tls_cred_sha256(const struct ph_tls_cred *cred, uint8_t out[32])
+bool ph_tls_cert_is_for(const struct ph_tls_cert *cert, const char *name, bool wildcards)
 {
-    memcpy(out, cred->sha256, 32);
+    unsigned flags = wildcards ? 0 : GNUTLS_VERIFY_DO_NOT_ALLOW_WILDCARDS;
+    return gnutls_x509_crt_check_hostname2(cert->leaf, name, flags) != 0;
 }

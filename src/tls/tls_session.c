@@ -9,8 +9,8 @@
  * copied once out of GnuTLS' record buffer.
  *
  * Invariants: the handshake advances in feed only (a client's first flight is made by new);
- * renegotiation is refused; no session tickets are issued; after a fatal error or close_notify
- * nothing is read or written any more, except for what waits in the out queue.
+ * renegotiation is refused; after a fatal error or close_notify nothing is read or written any
+ * more, except for what waits in the out queue.
  */
 #include "tls_internal.h"
 
@@ -26,6 +26,7 @@ struct ph_tls_session {
     int error; /* PH_E_CRYPTO once it has happened */
     char alpn[256];
     const struct ph_tls_info *info; /* own; NULL before is_ready */
+    const char *why;                /* static; of `error` */
 };
 
 /* --- What TCP and QUIC share --- */
@@ -69,10 +70,17 @@ int ph_tls_common_new(gnutls_session_t *out, struct ph_tls_cred *cred, bool is_s
     *out = NULL;
     if (cred->is_client == is_server)
         return PH_E_INVAL;
-    unsigned flags = (is_server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NO_TICKETS |
-                     GNUTLS_NO_AUTO_SEND_TICKET | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL;
+    bool tickets = is_server && cred->tickets != NULL && cred->verify == PH_TLS_VERIFY_NONE;
+    unsigned flags =
+        (is_server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL;
+    if (!tickets)
+        flags |= GNUTLS_NO_TICKETS;
+    if (!tickets || is_quic)
+        flags |= GNUTLS_NO_AUTO_SEND_TICKET; /* QUIC: see ph_tls_quic_send_ticket() */
     if (is_quic)
         flags |= GNUTLS_NO_END_OF_EARLY_DATA; /* RFC 9001 8.3 */
+    if (is_quic && tickets && ph_tls_tickets_have_early(cred->tickets))
+        flags |= GNUTLS_ENABLE_EARLY_DATA;
     gnutls_session_t session;
     if (gnutls_init(&session, flags) < 0)
         return PH_E_TLS;
@@ -82,10 +90,16 @@ int ph_tls_common_new(gnutls_session_t *out, struct ph_tls_cred *cred, bool is_s
         gnutls_deinit(session);
         return rv != 0 ? rv : PH_E_TLS;
     }
+    if (tickets && ph_tls_tickets_attach(cred->tickets, session, is_quic) < 0) {
+        gnutls_deinit(session);
+        return PH_E_TLS;
+    }
     gnutls_handshake_set_max_packet_length(session, PH_TLS_HANDSHAKE_MAX);
-    /* The session pointer belongs to ngtcp2's glue; the database pointer is free, as no session is
-     * ever resumed. */
-    gnutls_db_set_ptr(session, ph_tls_cred_ref(cred));
+    /* The session pointer belongs to ngtcp2's glue; the database pointer is free, as sessions are
+     * resumed by tickets alone. */
+    struct ph_tls_side *side = ph_alloc(sizeof(*side));
+    side->cred = ph_tls_cred_ref(cred);
+    gnutls_db_set_ptr(session, side);
     if (is_server && cred->verify != PH_TLS_VERIFY_NONE)
         gnutls_certificate_server_set_request(session, cred->verify == PH_TLS_VERIFY_REQUIRED
                                                            ? GNUTLS_CERT_REQUIRE
@@ -96,9 +110,15 @@ int ph_tls_common_new(gnutls_session_t *out, struct ph_tls_cred *cred, bool is_s
 
 void ph_tls_common_free(gnutls_session_t session)
 {
-    struct ph_tls_cred *cred = gnutls_db_get_ptr(session);
+    struct ph_tls_side *side = ph_tls_side_of(session);
     gnutls_deinit(session);
-    ph_tls_cred_unref(cred);
+    ph_tls_cred_unref(side->cred);
+    ph_free(side);
+}
+
+struct ph_tls_side *ph_tls_side_of(gnutls_session_t session)
+{
+    return gnutls_db_get_ptr(session);
 }
 
 /* --- For QUIC --- */
@@ -135,6 +155,19 @@ void ph_tls_quic_free(struct gnutls_session_int *session)
         return;
     ph_tls_common_free(session);
     ph_live_add(PH_LIVE_TLS_SESSION, -1);
+}
+
+void ph_tls_quic_send_ticket(struct gnutls_session_int *session)
+{
+    const struct ph_tls_cred *cred = ph_tls_side_of(session)->cred;
+    if (!cred->is_client && cred->tickets != NULL && cred->verify == PH_TLS_VERIFY_NONE)
+        gnutls_session_ticket_send(session, 1, 0);
+}
+
+const char *ph_tls_quic_why(struct gnutls_session_int *session)
+{
+    const char *why = ph_tls_side_of(session)->why;
+    return why != NULL ? why : "";
 }
 
 /* --- Transport functions of a record session --- */
@@ -185,7 +218,14 @@ static int session_fail(struct ph_tls_session *session, int reason)
         /* Tells the peer why, where TLS has an alert for it. */
         gnutls_alert_send_appropriate(session->tls, reason);
         session->error = PH_E_CRYPTO;
-        ph_log(PH_LOG_DEBUG, "tls: failed reason=\"%s\"", gnutls_strerror(reason));
+        session->why = gnutls_strerror(reason);
+        if (reason == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+            const char *alert = gnutls_alert_get_name(gnutls_alert_get(session->tls));
+            session->why = alert != NULL ? alert : session->why;
+        }
+        const struct ph_tls_side *side = ph_tls_side_of(session->tls);
+        if (side->why != NULL)
+            session->why = side->why;
     }
     return session->error;
 }
@@ -332,6 +372,11 @@ int ph_tls_session_write(struct ph_tls_session *session, struct ph_sliceq *plain
 struct ph_sliceq *ph_tls_session_out(struct ph_tls_session *session)
 {
     return &session->out;
+}
+
+const char *ph_tls_session_why(const struct ph_tls_session *session)
+{
+    return session->why != NULL ? session->why : "";
 }
 
 bool ph_tls_session_is_ready(const struct ph_tls_session *session)

@@ -319,7 +319,10 @@ def test_demo_of_the_readme_starts():
         (["main.py:app"], "app: 'main.py:app' names a file, not a module: write main:app"),
         ([".main:app"], "app: '.main:app': '.main' is not the full name of a module"),
         (["main:app", "--cert-dir", "x"], "--cert-dir: has no use without dev"),
-        (["main:app", "--option", "secret=/nope"], "--option secret: has no use without quic_bind"),
+        (
+            ["main:app", "--option", "secret=/nope"],
+            "--option secret: has no use without TLS or QUIC",
+        ),
         (["main:app", "--option", "gso=maybe"], "--option gso: "),
         (["main:app", "--option", "no_such=1"], "no_such"),
         (["main:app", "--option", "idle_timeout=1"], "1000 to 3600000"),

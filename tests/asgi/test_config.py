@@ -66,9 +66,9 @@ def test_what_exists_is_left_to_the_core(tmp_path):
     assert ("certfile", str(tmp_path)) in options(certfile=tmp_path)
 
 
-def test_secret_belongs_to_quic(tmp_path):
+def test_secret_belongs_to_tls_and_quic(tmp_path):
     assert ("secret", "ab") in options(dev=True, cert_dir=tmp_path, options={"secret": "ab"})
-    with pytest.raises(ConfigError, match="secret: has no use without quic_bind"):
+    with pytest.raises(ConfigError, match="secret: has no use without TLS or QUIC"):
         options(options={"secret": "ab"})
 
 

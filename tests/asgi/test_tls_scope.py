@@ -23,6 +23,7 @@ KEYS = {
     "tls_version",
     "cipher_suite",
     "server_name",
+    "early_data",
 }
 
 

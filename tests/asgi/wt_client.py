@@ -209,9 +209,14 @@ class Client(QuicConnectionProtocol):
 
 @contextlib.asynccontextmanager
 async def dial(
-    port: int, *, protocol: type[Client] = Client, **options: Any
+    port: int,
+    *,
+    protocol: type[Client] = Client,
+    on_ticket: Callable[[Any], None] | None = None,
+    early: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Client]:
-    """Connects to 127.0.0.1 and closes at the end."""
+    """Connects to 127.0.0.1 and closes at the end. `early`: does not wait for the handshake."""
     settings: dict[str, Any] = {
         "is_client": True,
         "alpn_protocols": ["h3"],
@@ -221,8 +226,14 @@ async def dial(
     }
     configuration = QuicConfiguration(**settings | options)
     async with connect(
-        "127.0.0.1", port, configuration=configuration, create_protocol=protocol
+        "127.0.0.1",
+        port,
+        configuration=configuration,
+        create_protocol=protocol,
+        session_ticket_handler=on_ticket,
+        wait_connected=not early,
     ) as client:
         assert isinstance(client, Client)
-        await client.until(lambda: client.h3.received_settings is not None or client.closed)
+        if not early:
+            await client.until(lambda: client.h3.received_settings is not None or client.closed)
         yield client

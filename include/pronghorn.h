@@ -223,14 +223,17 @@ PH_API void ph_server_free(ph_server *server);
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \
     X(timeouts_body)                                                                               \
-    X(timeouts_write)  /* write_stall_timeout */                                                   \
-    X(timeouts_accept) /* wt_accept_timeout */                                                     \
-    X(origins_refused) /* WebTransport from a foreign Origin */                                    \
-    X(protocol_errors) /* connections or streams closed for a peer's breach */                     \
-    X(log_dropped)     /* log lines dropped because the ring was full */                           \
-    X(copied)          /* payload bytes copied by our own code */                                  \
-    X(bells_up)        /* eventfd writes towards the consumer */                                   \
-    X(bells_down)      /* eventfd writes towards the I/O thread */
+    X(timeouts_send_rate)  /* min_send_rate */                                                     \
+    X(timeouts_body_rate)  /* min_body_rate */                                                     \
+    X(timeouts_no_request) /* no_request_timeout */                                                \
+    X(timeouts_write)      /* write_stall_timeout */                                               \
+    X(timeouts_accept)     /* wt_accept_timeout */                                                 \
+    X(origins_refused)     /* WebTransport from a foreign Origin */                                \
+    X(protocol_errors)     /* connections or streams closed for a peer's breach */                 \
+    X(log_dropped)         /* log lines dropped because the ring was full */                       \
+    X(copied)              /* payload bytes copied by our own code */                              \
+    X(bells_up)            /* eventfd writes towards the consumer */                               \
+    X(bells_down)          /* eventfd writes towards the I/O thread */
 
 typedef struct ph_stats {
 #define PH_STATS_FIELD(name) uint64_t name;

@@ -14,6 +14,10 @@ class CoreOptions(Options):
     body_timeout: float | str | None
     keep_alive: float | str | None
     write_stall_timeout: float | str | None
+    min_send_rate: int | str | None
+    min_body_rate: int | str | None
+    body_rate_grace: float | str | None
+    no_request_timeout: float | str | None
     max_connections: int | None
     max_connections_per_ip: int | None
     unlimited_peer: str | Iterable[str] | None

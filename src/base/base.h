@@ -95,6 +95,17 @@ void ph_bucket_init(struct ph_bucket *bucket, uint64_t burst, uint64_t rate, uin
 bool ph_bucket_take(struct ph_bucket *bucket, uint64_t tokens,
                     uint64_t now); /* false: not enough, none taken */
 
+/* The time that `n` bytes buy at a least rate of `rate` bytes a second, at most `max`. A rate of 0
+ * gives it all for the first byte. ns */
+static inline uint64_t ph_time_bought(uint64_t n, uint64_t rate, uint64_t max)
+{
+    if (n == 0)
+        return 0;
+    if (rate == 0 || n / rate >= max / PH_SEC + 1)
+        return max;
+    return PH_MIN(n * PH_SEC / rate, max);
+}
+
 /* --- Log and thread environment --- */
 
 /* What the current thread offers to code that has no server at hand. Set once by the I/O thread;

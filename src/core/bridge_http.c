@@ -86,21 +86,25 @@ bool ph_bridge_http_is_full(struct ph_server *server)
     return true;
 }
 
-/* 503 without asking the application. What still comes of the request is dropped. */
-static void refuse(const struct ph_server *server, struct ph_exchange *ex)
+/* An answer by the server itself; the exchange has no channel any more, and what still comes of the
+ * request is dropped. */
+static void answer(const struct ph_server *server, struct ph_exchange *ex, int status,
+                   struct ph_field extra, const char *text)
 {
-    static const char text[] = "Service Unavailable";
-    static const struct ph_field fields[] = {
-        {"retry-after", "1", 11, 1},
+    char length[24];
+    size_t n = strlen(text);
+    int digits = snprintf(length, sizeof(length), "%zu", n);
+    const struct ph_field fields[] = {
+        extra,
         {"content-type", "text/plain; charset=utf-8", 12, 25},
-        {"content-length", "19", 14, 2},
+        {"content-length", length, 14, (size_t)digits},
     };
     ex->user = NULL;
-    if (respond_final(server, ex, 503, fields, PH_COUNT_OF(fields), 0) < 0)
-        return;
-    struct ph_buf *buf = ph_buf_copy(text, sizeof(text) - 1);
-    ph_exchange_write(ex, (struct ph_slice){buf, buf->data, buf->len}, true);
-    ph_exchange_stop(ex, PH_H3_NO_ERROR);
+    if (respond_final(server, ex, status, fields, PH_COUNT_OF(fields), 0) == 0) {
+        struct ph_buf *buf = ph_buf_copy(text, n);
+        ph_exchange_write(ex, (struct ph_slice){buf, buf->data, buf->len}, true);
+        ph_exchange_stop(ex, PH_H3_NO_ERROR);
+    }
     touch(tcp_of(ex));
 }
 
@@ -120,6 +124,25 @@ void ph_bridge_http_init_headers(struct ph_server *server)
         if (is_named(field, &names[1]))
             server->headers_flags |= PH_MSG_HAS_DATE;
     }
+}
+
+static void refuse(const struct ph_server *server, struct ph_exchange *ex)
+{
+    answer(server, ex, 503, (struct ph_field){"retry-after", "1", 11, 1}, "Service Unavailable");
+}
+
+void ph_bridge_http_late(struct ph_chan *chan)
+{
+    struct ph_exchange *ex = chan->io.engine.ex;
+    struct ph_tcp_conn *conn = tcp_of(ex);
+    ex->user = NULL;
+    ph_chan_io_closed(chan, false, true, PH_H3_REQUEST_INCOMPLETE, NULL, 0);
+    if (ex->out == PH_EX_HEAD)
+        answer(chan->server, ex, 408, (struct ph_field){"connection", "close", 10, 5},
+               "Request Timeout");
+    else
+        ph_exchange_reset(ex, PH_H3_REQUEST_INCOMPLETE);
+    touch(conn);
 }
 
 /* --- From the engine --- */
@@ -151,16 +174,19 @@ static void on_request(void *self, struct ph_exchange *ex)
     ph_chan_io_attach(chan, &http_ops, ex);
     ph_count(&server->stats, requests);
     server->app_calls++;
+    ph_pace_begin(chan, ph_fields_get(&ex->head.fields, "expect") != NULL);
     ph_chan_io_pend(chan, PH_PEND_ANNOUNCE);
 }
 
 static void on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
 {
     (void)self;
-    if (ex->user != NULL)
-        ph_chan_io_data(ex->user, data, n);
-    else
+    if (ex->user == NULL) {
         ph_exchange_consume(ex, n);
+        return;
+    }
+    ph_pace_moved(ex->user, n);
+    ph_chan_io_data(ex->user, data, n);
 }
 
 static void on_trailers(void *self, struct ph_exchange *ex, const struct ph_fields *fields)

@@ -103,6 +103,7 @@ static void finish(struct ph_chan *chan)
 {
     struct ph_chan_io *io = &chan->io;
     ph_list_remove(&io->ready);
+    ph_list_remove(&io->pace.link);
     ph_list_remove(&io->all);
     if (io->ops != NULL && io->ops->delivered != NULL)
         io->ops->delivered(chan);
@@ -570,6 +571,7 @@ static void consumed(struct ph_chan *chan, size_t n)
         io->published_head = (io->published_head + 1) % PH_BLOCKS_PUBLISHED;
         io->published_count--;
     }
+    io->asked = true;
     if (io->is_slow)
         make_ready(chan);
     if (io->ops != NULL && io->ops->consume != NULL)

@@ -59,7 +59,7 @@ struct ph_config {
     uint64_t backlog, udp_buffer, worker, max_connections, max_connections_per_ip, memory_budget,
         max_concurrent_app_calls;
     uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
-        write_stall_timeout;
+        write_stall_timeout, min_send_rate, min_body_rate, body_rate_grace, no_request_timeout;
     uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
         pipelined_max, chunk_overhead, chunk_extension, head_encoded;
     uint64_t h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max, h2_continuations,
@@ -239,6 +239,14 @@ enum {
 struct ph_chan_datagrams; /* inbound ring of a session */
 struct ph_chan_request;   /* ph_request with its strings in one block */
 
+/* Of a request body (pace.c). */
+struct ph_pace {
+    struct ph_link link; /* server->paces, while the body is to come */
+    uint64_t look_at, looked_at;
+    uint64_t due; /* ns: the peer is too slow when it has not sent more by then */
+    bool expects_continue;
+};
+
 struct ph_chan_io {                /* io */
     struct ph_link all;            /* pipe->io.chans */
     struct ph_link ready;          /* pipe->io.ready or pipe->io.slow */
@@ -250,6 +258,8 @@ struct ph_chan_io {                /* io */
         void *any;
     } engine;
     unsigned pending;
+    struct ph_pace pace;
+    bool asked;        /* the application wants the body */
     bool fin_in;       /* the peer's end waits to be published */
     bool fin_out;      /* the application's end was given to the engine */
     bool rx_done;      /* nothing more is delivered: reset, stopped, released */
@@ -470,6 +480,7 @@ struct ph_server {
     size_t app_calls;       /* requests and sessions that the application has not released */
     bool is_refusing; /* a session that there is no room for is being turned into an exchange */
     struct ph_bucket refused_log;
+    struct ph_link paces; /* ph_pace.link, by look_at */
     struct ph_link tcp_conns, tcp_ready, tcp_dirty, tcp_dead;
     size_t tcp_count;
     uint8_t *scratch; /* PH_TCP_SCRATCH bytes */
@@ -530,6 +541,15 @@ bool ph_bridge_http_is_full(struct ph_server *server);
 void ph_bridge_http_adopt(struct ph_chan *chan, struct ph_exchange *ex);
 void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_field *fields,
                             size_t n, unsigned flags);
+
+/* The body comes too slowly: 408, or a cut response, and the application's client is gone. */
+void ph_bridge_http_late(struct ph_chan *chan);
+
+/* pace.c */
+void ph_pace_begin(struct ph_chan *chan, bool expects_continue);
+void ph_pace_moved(struct ph_chan *chan, size_t n);
+void ph_paces_expire(struct ph_server *server);
+uint64_t ph_paces_next(const struct ph_server *server);
 
 /* bridge_wt.c */
 void ph_bridge_wt_sink(struct ph_server *server, struct ph_wt_sink *out);

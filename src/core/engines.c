@@ -63,7 +63,6 @@ void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *confi
     h1->header_timeout = config->header_timeout * PH_MSEC;
     h1->body_timeout = config->body_timeout * PH_MSEC;
     h1->keep_alive_timeout = config->keep_alive * PH_MSEC;
-    h1->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
     h1->keep_alive_requests = (uint32_t)config->keep_alive_requests;
     h1->pipelined_max = (uint32_t)config->pipelined_max;
     h1->body_window = config->body_window;
@@ -129,6 +128,8 @@ void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *confi
     h3->header_timeout = config->header_timeout * PH_MSEC;
     h3->body_timeout = config->body_timeout * PH_MSEC;
     h3->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
+    h3->min_send_rate = config->min_send_rate;
+    h3->no_request_timeout = config->no_request_timeout * PH_MSEC;
     h3->cancel_burst = config->cancel_burst;
     h3->cancel_rate = config->cancel_rate;
     h3->webtransport = config->webtransport != 0;

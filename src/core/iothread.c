@@ -102,6 +102,7 @@ static uint64_t next_deadline(const struct ph_server *server)
         at = 0;
     if (!ph_list_is_empty(&server->pipe.io.files))
         at = 0;
+    at = PH_MIN(at, ph_paces_next(server));
     return PH_MIN(at, ph_pipe_next_publish(&server->pipe));
 }
 
@@ -172,6 +173,7 @@ static void udp_in(struct ph_server *server)
 static void run_timers(struct ph_server *server)
 {
     ph_loop_timers_run(server->loop, server->now);
+    ph_paces_expire(server);
     if (server->quic == NULL)
         return;
     if (ph_quic_endpoint_next(server->quic) <= server->now)

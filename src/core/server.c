@@ -109,6 +109,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_tcp_spare_init(&server->tcp_spare);
     pthread_mutex_init(&server->certs_lock, NULL);
     pthread_mutex_init(&server->reload_lock, NULL);
+    ph_list_init(&server->paces);
     ph_list_init(&server->tcp_conns);
     ph_list_init(&server->tcp_ready);
     ph_list_init(&server->tcp_dirty);

@@ -66,9 +66,12 @@ struct ph_tcp_conn {
     bool is_lingering;
     bool is_closed;
     struct ph_admitted admitted;
-    size_t lingered;       /* bytes discarded */
-    uint64_t give_up;      /* handshake, stalled records, lingering: when to close; PH_NEVER */
-    size_t records_before; /* records waiting when `give_up` was set */
+    size_t lingered;     /* bytes discarded */
+    uint64_t give_up;    /* handshake, stalled records, lingering: when to close; PH_NEVER */
+    bool is_watched;     /* something waits for the peer, which has until `give_up` */
+    bool is_slow;        /* it took less than it has to, lately */
+    uint64_t written;    /* bytes that the kernel took */
+    uint64_t taken_mark; /* bytes that the peer had taken when the window began */
 };
 
 void ph_tcp_front_touch(struct ph_tcp_conn *conn)
@@ -131,15 +134,50 @@ static void on_conn_ready(struct ph_watch *watch, unsigned ready)
         ph_list_append(&conn->server->tcp_ready, &conn->ready);
 }
 
+/* What the peer has taken, as far as the kernel knows: much of what a large buffer swallowed may
+ * still wait there, and its room is told in large pieces. */
+static uint64_t taken(const struct ph_tcp_conn *conn)
+{
+    uint64_t unacked = conn->path.unix_path == NULL ? ph_tcp_unacked(conn->watch.fd) : 0;
+    return conn->written - PH_MIN(unacked, conn->written);
+}
+
+/* Something waits for the peer from now on: it has `wait` to take some of it. */
+static void begin_window(struct ph_tcp_conn *conn, uint64_t wait)
+{
+    conn->is_watched = true;
+    conn->taken_mark = taken(conn);
+    conn->give_up = conn->server->now + wait;
+}
+
+/* Its time is over. What it took buys it more at the least rate, never more than a stall may last:
+ * whoever takes a byte now and then gets nowhere with that. */
+static bool took_enough(struct ph_tcp_conn *conn)
+{
+    struct ph_server *server = conn->server;
+    uint64_t n = taken(conn) - conn->taken_mark;
+    uint64_t stall = server->config->write_stall_timeout * PH_MSEC;
+    uint64_t wait = ph_time_bought(n, server->config->min_send_rate, stall);
+    if (n == 0 && conn->is_slow)
+        ph_count(&server->stats, timeouts_send_rate);
+    else if (n == 0)
+        ph_count(&server->stats, timeouts_write);
+    if (n == 0)
+        return false;
+    conn->is_slow = wait < stall;
+    begin_window(conn, wait);
+    return true;
+}
+
 static void on_conn_timer(struct ph_timer *timer, uint64_t now)
 {
     struct ph_tcp_conn *conn = PH_CONTAINER(timer, struct ph_tcp_conn, timer);
-    if (now >= conn->give_up) {
+    if (now >= conn->give_up && !(conn->is_watched && took_enough(conn))) {
         if (conn->engine == NULL && conn->tls == NULL)
             ph_count(&conn->server->stats, timeouts_header);
         else if (conn->engine == NULL)
             ph_count(&conn->server->stats, timeouts_handshake);
-        else if (!conn->is_lingering)
+        else if (!conn->is_lingering && !conn->is_watched)
             ph_count(&conn->server->stats, timeouts_write);
         conn_close(conn, !conn->is_lingering);
         return;
@@ -478,6 +516,7 @@ static bool write_plain(struct ph_tcp_conn *conn)
             break;
         if (n < 0)
             return false;
+        conn->written += (uint64_t)n;
         conn->engine->ops->sent(conn->engine, (size_t)n, conn->server->now);
     }
     return true;
@@ -501,6 +540,7 @@ static bool write_tls(struct ph_tcp_conn *conn)
             return true;
         if (n < 0)
             return false;
+        conn->written += (uint64_t)n;
     }
 }
 
@@ -518,20 +558,22 @@ static void begin_linger(struct ph_tcp_conn *conn)
     }
     shutdown(conn->watch.fd, SHUT_WR);
     conn->is_lingering = true;
+    conn->is_watched = false;
     conn->give_up = conn->server->now + LINGER_WAIT;
 }
 
-/* Records that do not move: the engine believes that they are sent. */
-static void watch_records(struct ph_tcp_conn *conn, size_t waiting)
+/* The peer is watched from when something waits for it until nothing does. */
+static void watch_peer(struct ph_tcp_conn *conn, size_t waiting)
 {
-    if (conn->tls == NULL || conn->engine == NULL || conn->is_lingering || conn->is_cutting)
+    if (conn->engine == NULL || conn->is_lingering || conn->is_cutting)
         return;
-    if (waiting == 0) {
+    if (waiting > 0 && !conn->is_watched) {
+        conn->is_slow = false;
+        begin_window(conn, conn->server->config->write_stall_timeout * PH_MSEC);
+    } else if (waiting == 0) {
+        conn->is_watched = false;
         conn->give_up = PH_NEVER;
-    } else if (conn->give_up == PH_NEVER || waiting != conn->records_before) {
-        conn->give_up = conn->server->now + conn->server->config->write_stall_timeout * PH_MSEC;
     }
-    conn->records_before = waiting;
 }
 
 /* Feeds what waits and writes what that made, as long as one leads to the other: what was written
@@ -571,6 +613,7 @@ static void finish(struct ph_tcp_conn *conn, bool abort, size_t waiting)
     }
     if (abort && !conn->is_cutting) {
         conn->is_cutting = true;
+        conn->is_watched = false;
         conn->give_up = conn->server->now + conn->server->config->write_stall_timeout * PH_MSEC;
     }
     if (waiting == 0)
@@ -591,7 +634,7 @@ static void conn_flush(struct ph_tcp_conn *conn)
         finish(conn, abort, conn->out.unsent + records);
     if (conn->is_closed)
         return;
-    watch_records(conn, records);
+    watch_peer(conn, conn->warm == NULL ? conn->out.unsent + records : 0);
     bool more = !conn->is_lingering && conn->warm == NULL && conn->out.unsent + records > 0;
     ph_loop_interest(server->loop, &conn->watch,
                      (wants_input(conn) ? PH_IO_READ : 0u) | (more ? PH_IO_WRITE : 0u));

@@ -225,6 +225,8 @@ struct ph_h3_config {
     uint64_t max_body;                     /* 0: none */
     uint64_t header_timeout, body_timeout; /* ns */
     uint64_t write_stall_timeout;          /* ns; a response that the peer gives no window for */
+    uint64_t min_send_rate;      /* bytes a second that it takes in that time; 0: one byte */
+    uint64_t no_request_timeout; /* ns; 0: none */
     uint64_t cancel_burst, cancel_rate;
     bool webtransport; /* advertise it */
     bool websocket;    /* advertise it; such CONNECTs are exchanges (RFC 9220) */

@@ -31,6 +31,8 @@ void ph_h3_config_default(struct ph_h3_config *config)
         .header_timeout = 10 * PH_SEC,
         .body_timeout = 30 * PH_SEC,
         .write_stall_timeout = 60 * PH_SEC,
+        .min_send_rate = 256,
+        .no_request_timeout = 60 * PH_SEC,
         .cancel_burst = 200,
         .cancel_rate = 50,
         .webtransport = true,
@@ -57,6 +59,7 @@ struct ph_h3 *ph_h3_new(const struct ph_h3_config *config, const struct ph_excha
     ph_list_init(&h3->heads);
     ph_list_init(&h3->bodies);
     ph_list_init(&h3->stalls);
+    ph_list_init(&h3->idle);
     ph_list_init(&h3->ended);
     ph_list_init(&h3->dead);
     return h3;
@@ -207,6 +210,7 @@ void ph_h3_conn_finish_if_drained(struct ph_h3_conn *conn)
 void ph_h3_conn_hold(struct ph_h3_conn *conn, int delta)
 {
     conn->holds += delta;
+    ph_h3_conn_note_use(conn);
     ph_h3_conn_finish_if_drained(conn);
 }
 
@@ -216,6 +220,33 @@ static void drain_final(struct ph_h3_conn *conn)
     conn->goaway_id = conn->is_server ? conn->next_id : 0; /* ours as client: push ids */
     ph_h3_control_goaway(conn, conn->goaway_id);
     ph_h3_conn_finish_if_drained(conn);
+}
+
+void ph_h3_conn_note_use(struct ph_h3_conn *conn)
+{
+    struct ph_h3 *h3 = conn->h3;
+    bool is_used = conn->open_requests > 0 || conn->holds > 0;
+    if (is_used || conn->closed || conn->failed || !conn->is_server) {
+        ph_list_remove(&conn->idle);
+    } else if (!ph_link_is_on(&conn->idle) && h3->config.no_request_timeout != 0) {
+        conn->idle_at = ph_quic_conn_now(conn->quic) + h3->config.no_request_timeout;
+        ph_list_append(&h3->idle, &conn->idle);
+    }
+}
+
+/* Whoever asks for nothing does not need the connection; PING frames alone do not keep it. */
+static void expire_idle(struct ph_h3 *h3, uint64_t now)
+{
+    while (!ph_list_is_empty(&h3->idle)) {
+        struct ph_h3_conn *conn = PH_CONTAINER(h3->idle.next, struct ph_h3_conn, idle);
+        if (conn->idle_at > now)
+            return;
+        ph_list_remove(&conn->idle);
+        if (conn->failed || conn->closed)
+            continue;
+        ph_count(h3->stats, timeouts_no_request);
+        drain_final(conn);
+    }
 }
 
 static void conn_drain(struct ph_h3_conn *conn, uint64_t now)
@@ -277,6 +308,7 @@ void ph_h3_expire(struct ph_h3 *h3, uint64_t now)
     expire_list(&h3->bodies, now);
     ph_h3_reply_expire(h3, now);
     expire_drain(h3, now);
+    expire_idle(h3, now);
     ph_h3_leave(h3);
 }
 
@@ -295,6 +327,8 @@ uint64_t ph_h3_next(const struct ph_h3 *h3)
     if (!ph_list_is_empty(&h3->stalls))
         next = PH_MIN(next,
                       PH_CONTAINER(h3->stalls.next, const struct ph_h3_request, stall)->stall_at);
+    if (!ph_list_is_empty(&h3->idle))
+        next = PH_MIN(next, PH_CONTAINER(h3->idle.next, const struct ph_h3_conn, idle)->idle_at);
     return PH_MIN(next, h3->drain_at);
 }
 
@@ -323,6 +357,7 @@ static void on_ready(void *self, struct ph_quic_conn *quic)
         conn->ext = h3->ext.on_conn(h3->ext.self, conn);
     if (h3->is_draining)
         conn_drain(conn, now);
+    ph_h3_conn_note_use(conn);
     ph_h3_leave(h3);
 }
 
@@ -463,6 +498,7 @@ static void on_closed(void *self, struct ph_quic_conn *quic, const struct ph_qui
         return;
     ph_h3_enter(h3);
     conn->failed = conn->closed = true;
+    ph_list_remove(&conn->idle);
     /* For what is cut off by it, NO_ERROR would be a lie. */
     conn->end_code = end->app && end->code != PH_H3_NO_ERROR ? end->code : PH_H3_REQUEST_CANCELLED;
     ph_list_remove(&conn->link);

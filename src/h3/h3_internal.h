@@ -43,6 +43,7 @@ struct ph_h3 {
     struct ph_link heads;   /* ph_h3_stream.timer, by deadline: the timeout is the same for all */
     struct ph_link bodies;  /* the same for body_timeout */
     struct ph_link stalls;  /* ph_h3_request.stall, by stall_at */
+    struct ph_link idle;    /* ph_h3_conn.idle, by idle_at */
     struct ph_link ended;   /* ph_h3_request.ended_link */
     struct ph_link dead;    /* ph_h3_conn.link */
     struct ph_h3_claim ignored; /* user pointer of streams that nobody listens to any more */
@@ -75,6 +76,8 @@ struct ph_h3_conn {
     struct ph_link held;    /* ph_h3_request.held_link, waiting for SETTINGS */
     struct ph_quic_stream *control;
     struct ph_bucket cancels;
+    struct ph_link idle;  /* in h3->idle while it has no request and no hold */
+    uint64_t idle_at;     /* ns: when it is closed for that */
     size_t open_requests; /* not yet freed */
     int holds;            /* ph_h3_conn_hold() */
     uint64_t next_id;     /* request ids from here on were not seen */
@@ -140,7 +143,9 @@ struct ph_h3_request {
     bool out_head, out_done; /* final head written; FIN written or our side was reset */
     bool out_lost;           /* something was not taken by a stream that the peer had stopped */
     struct ph_link stall;    /* in h3->stalls while something waits to be acknowledged */
-    uint64_t stall_at;       /* ns: looked at then, unless something is acknowledged before */
+    uint64_t stall_at;       /* ns: looked at then */
+    uint64_t stall_due;      /* ns: too late when no more is acknowledged by then */
+    uint64_t stall_acked;    /* bytes acknowledged since it was last in full time */
     struct ph_h3_run *runs;  /* ring, power of two */
     uint32_t runs_cap, runs_head, runs_count;
 
@@ -172,6 +177,8 @@ void ph_h3_replay_stop(struct ph_quic_stream *quic, struct ph_h3_claim *claim);
 /* Charges a request that the peer cancelled or that had to be reset for its fault. */
 void ph_h3_conn_cancelled(struct ph_h3_conn *conn);
 void ph_h3_conn_finish_if_drained(struct ph_h3_conn *conn);
+/* A request came or went. */
+void ph_h3_conn_note_use(struct ph_h3_conn *conn);
 
 /* --- h3_open.c --- */
 

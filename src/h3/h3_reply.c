@@ -13,6 +13,9 @@
 /* Fields of a response up to this many are put together on the stack. */
 enum { FIELDS_INLINE = 32 };
 
+/* How often a response that waits is looked at within the time of a stall. */
+enum { STALL_LOOKS = 32 };
+
 /* Heads up to this many bytes outlive a reset: what quic keeps for it is bounded. */
 enum { RELIABLE_HEAD = 64 };
 
@@ -23,18 +26,38 @@ static bool can_send(const struct ph_h3_request *req)
 
 /* --- Responses that stand still --- */
 
-static void stall_arm(struct ph_h3_request *req)
+static void stall_look_again(struct ph_h3_request *req, uint64_t now)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
-    uint64_t timeout = h3->config.write_stall_timeout;
-    if (timeout == 0 || req->owner != PH_H3_OWNER_EXCHANGE || req->ended)
-        return;
-    req->stall_at = ph_quic_conn_now(req->stream.conn->quic) + timeout;
+    req->stall_at = now + h3->config.write_stall_timeout / STALL_LOOKS;
     ph_list_append(&h3->stalls, &req->stall);
 }
 
-/* The peer took nothing for the whole time. If it gives no window it is a slow reader, and what
- * waits for it is dropped; otherwise it is our own order of sending that makes the stream wait. */
+static void stall_arm(struct ph_h3_request *req)
+{
+    uint64_t now = ph_quic_conn_now(req->stream.conn->quic);
+    uint64_t timeout = req->stream.conn->h3->config.write_stall_timeout;
+    if (timeout == 0 || req->owner != PH_H3_OWNER_EXCHANGE || req->ended)
+        return;
+    req->stall_due = now + timeout;
+    req->stall_acked = 0;
+    stall_look_again(req, now);
+}
+
+/* What the peer took buys it time at the least rate, never more than a stall may last. */
+static void stall_moved(struct ph_h3_request *req, size_t n)
+{
+    const struct ph_h3_config *config = &req->stream.conn->h3->config;
+    uint64_t timeout = config->write_stall_timeout;
+    uint64_t most = ph_quic_conn_now(req->stream.conn->quic) + timeout;
+    req->stall_due =
+        PH_MIN(req->stall_due + ph_time_bought(n, config->min_send_rate, timeout), most);
+    req->stall_acked = req->stall_due == most ? 0 : req->stall_acked + n;
+}
+
+/* Something has waited, and the peer took too little of it for too long. If it gives no window it
+ * is a slow reader, and what waits for it is dropped; otherwise it is our own order of sending that
+ * makes the stream wait. */
 void ph_h3_reply_expire(struct ph_h3 *h3, uint64_t now)
 {
     while (!ph_list_is_empty(&h3->stalls)) {
@@ -44,12 +67,19 @@ void ph_h3_reply_expire(struct ph_h3 *h3, uint64_t now)
         ph_list_remove(&req->stall);
         if (req->stream.conn->failed)
             continue;
-        if (!ph_quic_stream_is_blocked(req->stream.quic)) {
-            req->stall_at = now + h3->config.write_stall_timeout;
-            ph_list_append(&h3->stalls, &req->stall);
+        bool is_late = now >= req->stall_due;
+        if (is_late && !ph_quic_stream_is_blocked(req->stream.quic)) {
+            req->stall_due = now + h3->config.write_stall_timeout;
+            is_late = false;
+        }
+        if (!is_late) {
+            stall_look_again(req, now);
             continue;
         }
-        ph_count(h3->stats, timeouts_write);
+        if (req->stall_acked == 0)
+            ph_count(h3->stats, timeouts_write);
+        else
+            ph_count(h3->stats, timeouts_send_rate);
         ph_h3_request_abort(req, PH_H3_REQUEST_CANCELLED, false);
     }
 }
@@ -110,9 +140,10 @@ void ph_h3_reply_acked(struct ph_h3_request *req, size_t n)
         req->runs_head = (req->runs_head + 1) & (req->runs_cap - 1);
         req->runs_count--;
     }
-    ph_list_remove(&req->stall);
-    if (req->runs_count > 0)
-        stall_arm(req);
+    if (req->runs_count == 0)
+        ph_list_remove(&req->stall);
+    else if (ph_link_is_on(&req->stall))
+        stall_moved(req, n);
     if (body > 0 && req->owner == PH_H3_OWNER_EXCHANGE && !req->ended)
         req->ex.sink->on_acked(req->ex.sink->self, &req->ex, (size_t)body);
 }

@@ -91,6 +91,7 @@ void ph_h3_request_finish(struct ph_h3_request *req)
     ph_free(req->runs);
     ph_free(req);
     conn->open_requests--;
+    ph_h3_conn_note_use(conn);
     if (!conn->closed)
         ph_h3_conn_finish_if_drained(conn);
 }
@@ -689,6 +690,7 @@ struct ph_h3_request *ph_h3_request_new(struct ph_h3_conn *conn, struct ph_quic_
     ph_h3_stream_init(&req->stream, conn, quic, &request_ops, request_free);
     ph_map_put(&conn->requests, req->id, req);
     conn->open_requests++;
+    ph_h3_conn_note_use(conn);
     return req;
 }
 

@@ -23,7 +23,6 @@ void ph_h1_config_default(struct ph_h1_config *config)
         .header_timeout = 10 * PH_SEC,
         .body_timeout = 30 * PH_SEC,
         .keep_alive_timeout = 15 * PH_SEC,
-        .write_stall_timeout = 60 * PH_SEC,
         .keep_alive_requests = 10000,
         .pipelined_max = 16,
         .body_window = 256 * 1024,
@@ -49,7 +48,6 @@ struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
     conn->path = *path;
     conn->tls = tls;
     conn->now = conn->wait_since = now;
-    conn->write_since = PH_NEVER;
     ph_h1_parser_init(&conn->parser, &config->limits, tls != NULL);
     conn->parser.websocket = config->websocket;
     ph_h1_chunked_init(&conn->chunked, config);
@@ -561,25 +559,16 @@ static void conn_arm(struct ph_h1_conn *conn)
         conn->wait_key = key;
         conn->wait_since = conn->now;
     }
-    if (conn->unsent == 0)
-        conn->write_since = PH_NEVER;
-    else if (conn->write_since == PH_NEVER)
-        conn->write_since = conn->now;
 }
 
 uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn)
 {
     if (conn->is_aborted)
         return PH_NEVER;
-    if (is_work_due(conn) || wait_key(conn) != conn->wait_key ||
-        (conn->unsent > 0 && conn->write_since == PH_NEVER))
+    if (is_work_due(conn) || wait_key(conn) != conn->wait_key)
         return conn->now;
     uint64_t timeout = wait_timeout(conn);
-    uint64_t wait = timeout == 0 ? PH_NEVER : conn->wait_since + timeout;
-    uint64_t write = conn->unsent == 0 || conn->config->write_stall_timeout == 0
-                         ? PH_NEVER
-                         : conn->write_since + conn->config->write_stall_timeout;
-    return PH_MIN(wait, write);
+    return timeout == 0 ? PH_NEVER : conn->wait_since + timeout;
 }
 
 static void on_timeout(struct ph_h1_conn *conn)
@@ -613,12 +602,6 @@ void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now)
     conn_arm(conn);
     if (conn->is_aborted)
         return;
-    uint64_t stall = conn->config->write_stall_timeout;
-    if (stall != 0 && conn->unsent > 0 && now - conn->write_since >= stall) {
-        ph_count(conn->stats, timeouts_write);
-        conn->is_aborted = true;
-        return;
-    }
     uint64_t timeout = wait_timeout(conn);
     if (timeout != 0 && now - conn->wait_since >= timeout) {
         on_timeout(conn);
@@ -688,8 +671,6 @@ void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now)
 void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now)
 {
     conn->now = now;
-    if (n > 0)
-        conn->write_since = now;
     PH_ASSERT(n <= conn->unsent);
     conn->unsent -= n;
     while (n > 0) {

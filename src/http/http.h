@@ -261,7 +261,6 @@ struct ph_h1_config {
     struct ph_http_limits limits;
     uint64_t max_body;                                         /* bytes; 413 above. 0: none */
     uint64_t header_timeout, body_timeout, keep_alive_timeout; /* ns */
-    uint64_t write_stall_timeout;
     uint32_t keep_alive_requests;
     uint32_t pipelined_max; /* parsed ahead */
     size_t body_window;     /* unconsumed body bytes above which reading stops */

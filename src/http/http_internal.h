@@ -190,7 +190,6 @@ struct ph_h1_conn {
 
     /* Timers: what is waited for, since when. */
     uint64_t wait_key, wait_since;
-    uint64_t write_since; /* PH_NEVER: nothing to write */
 };
 
 /* The exchange whose output goes to the wire now; NULL when all are emitted. */

@@ -107,6 +107,8 @@ ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
 
 /* --- TCP and Unix stream sockets --- */
 
+/* Bytes written to a TCP socket that its peer has not acknowledged; 0 when that cannot be told. */
+size_t ph_tcp_unacked(int fd);
 /* Opens a listening socket. `addr` comes back with the bound port. Returns the descriptor or
  * PH_E_IO with a sentence. */
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err);

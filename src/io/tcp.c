@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
 
@@ -132,6 +134,12 @@ ssize_t ph_tcp_read(int fd, void *out, size_t cap)
     if (n >= 0)
         return n;
     return errno == EAGAIN || errno == EWOULDBLOCK ? PH_E_AGAIN : PH_E_CLOSED;
+}
+
+size_t ph_tcp_unacked(int fd)
+{
+    int n = 0;
+    return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0;
 }
 
 ssize_t ph_tcp_write(int fd, struct ph_sliceq *q)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import ssl
 from typing import Any
 
+import pytest
 from harness import Receive, Running, Scope, Send, aio, serving, until_stats
 from test_http import ask_h1, ask_h3, request_h3
 from wt_client import dial
@@ -237,3 +240,233 @@ async def test_above_the_memory_budget_new_work_is_refused_until_there_is_room()
             pass
         assert (await is_served(server))[0]
         writer.close()
+
+
+# --- least rates ---------------------------------------------------------------------------------
+
+
+class Reader:
+    """An application that reads the body as it comes, at the pace of `pause`."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self.pause = pause
+        self.got = 0
+        self.events: list[str] = []
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            more = True
+            while more:
+                event = await receive()
+                self.events.append(event["type"])
+                if event["type"] == "http.disconnect":
+                    return
+                self.got += len(event["body"])
+                more = event["more_body"]
+                await asyncio.sleep(self.pause)
+            await reply(send)
+        finally:
+            self.ended.set()
+
+
+def a_body(length: int, path: str = "/", extra: str = "") -> bytes:
+    fields = f"Host: a\r\n{extra}Content-Length: {length}\r\n\r\n"
+    return f"POST {path} HTTP/1.1\r\n{fields}".encode()
+
+
+SLOW_BODY = {"min_body_rate": 1000, "body_rate_grace": 200, "body_timeout": 10000}
+
+
+async def trickle_h1(server: Running, n: int, every: float) -> int:
+    """Sends `n` bytes at a time until there is an answer; its status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+    writer.write(a_body(3000))
+    head = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    sent = 0
+    while not head.done() and sent < 3000:
+        writer.write(b"x" * n)
+        sent += n
+        await asyncio.wait([head], timeout=every)  # the pace of this client
+    status = int((await head).split()[1])
+    writer.close()
+    return status
+
+
+async def trickle_h3(server: Running, n: int, every: float) -> int:
+    async with dial(server.quic) as client:
+        stream = client._quic.get_next_available_stream_id()
+        fields = {":method": "POST", ":scheme": "https", ":authority": "a", ":path": "/"}
+        client.h3.send_headers(stream, [(k.encode(), v.encode()) for k, v in fields.items()])
+        client.transmit()
+        sent = 0
+        while stream not in client.headers and sent < 3000:
+            sent += n
+            client.h3.send_data(stream, b"x" * n, end_stream=sent >= 3000)
+            client.transmit()
+            await asyncio.sleep(every)  # the pace of this client
+        await client.until(lambda: stream in client.headers)
+        return int(client.headers[stream][":status"])
+
+
+both = pytest.mark.parametrize("trickle", [trickle_h1, trickle_h3], ids=["h1", "h3"])
+
+
+@both
+@aio
+async def test_a_body_below_the_least_rate_gets_408(trickle: Any) -> None:
+    app = Reader()
+    async with serving(app, options=SLOW_BODY) as server:
+        assert await trickle(server, 1, 0.02) == 408
+        assert server.server.stats()["timeouts_body_rate"] == 1
+        await asyncio.wait_for(app.ended.wait(), 20)
+        assert app.events[-1] == "http.disconnect"
+        assert app.events.count("http.disconnect") == 1
+
+
+@both
+@aio
+async def test_a_body_above_the_least_rate_is_taken(trickle: Any) -> None:
+    """Three times the least rate, for much longer than the grace."""
+    app = Reader()
+    async with serving(app, options=SLOW_BODY) as server:
+        assert await trickle(server, 60, 0.02) == 200
+        assert app.got == 3000
+        assert server.server.stats()["timeouts_body_rate"] == 0
+
+
+@aio
+async def test_the_pace_of_the_application_is_not_the_clients() -> None:
+    """A body that is there at once and read over three times the grace."""
+    app = Reader(pause=0.15)
+    async with serving(app, options=SLOW_BODY | {"body_window": 1024}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        writer.write(a_body(6000) + b"x" * 6000)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert server.server.stats()["timeouts_body_rate"] == 0
+        writer.close()
+
+
+@aio
+async def test_a_client_that_waits_for_100_continue_is_not_slow() -> None:
+    asked = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/later":
+            await asked.wait()
+        while (event := await receive())["type"] != "http.disconnect" and event["more_body"]:
+            pass
+        if event["type"] == "http.request":
+            await reply(send)
+
+    async with serving(app, options=SLOW_BODY) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        writer.write(a_body(3, "/later", "Expect: 100-continue\r\n"))
+        assert await trickle_h1(server, 1, 0.02) == 408  # another one is, meanwhile
+        asked.set()
+        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"xyz")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert server.server.stats()["timeouts_body_rate"] == 1
+        writer.close()
+
+
+@aio
+async def test_a_late_body_after_the_head_cuts_the_response() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with serving(app, options=SLOW_BODY) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        writer.write(a_body(3000) + b"x")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        rest = b""
+        with contextlib.suppress(ConnectionResetError):
+            rest = await reader.read()
+        assert not rest.endswith(b"0\r\n\r\n")
+        assert server.server.stats()["timeouts_body_rate"] == 1
+        writer.close()
+
+
+SLOW_READER = {"write_stall_timeout": 200, "min_send_rate": 4_000_000}
+
+
+async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    with contextlib.suppress(OSError):  # the client is gone
+        while True:
+            body = {"type": "http.response.body", "body": bytes(65536), "more_body": True}
+            await send(body)
+
+
+async def read_paced(server: Running, port: int, tls: Any, n: int, every: float) -> int:
+    """Takes n bytes at a time until the connection ends; how much."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=4096)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    total = 0
+    try:
+        while total < 40 * n and (data := await reader.read(n)):
+            total += len(data)
+            await asyncio.sleep(every)  # the pace of this client
+    except ConnectionError:
+        pass
+    writer.transport.abort()
+    return total
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+@aio
+async def test_a_reader_below_the_least_rate_is_cut_off(tls: bool) -> None:
+    context = None
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with serving(endless, options=SLOW_READER) as server:
+        port = server.https if tls else server.http
+        read = asyncio.create_task(read_paced(server, port, context, 512, 0.05))
+        stats = await until_stats(lambda s: s["timeouts_send_rate"] + s["timeouts_write"])
+        assert stats["conns_closed"] == 1
+        read.cancel()
+
+
+@aio
+async def test_a_reader_above_the_least_rate_is_served() -> None:
+    async with serving(
+        endless, options={"write_stall_timeout": 1000, "min_send_rate": 1000}
+    ) as server:
+        assert await read_paced(server, server.http, None, 200_000, 0.03) >= 40 * 200_000
+        stats = server.server.stats()
+        assert stats["timeouts_send_rate"] == stats["timeouts_write"] == 0
+
+
+@aio
+async def test_a_connection_without_requests_is_closed() -> None:
+    app = Doors()
+    app.leave.set()
+    async with serving(app, options={"no_request_timeout": 400}) as server:
+        async with dial(server.quic) as client:
+            for _ in range(4):  # longer than the timeout, but it asks
+                stream = request_h3(client, target="/quick")
+                await client.until(lambda stream=stream: stream in client.finished)
+                await asyncio.sleep(0.1)
+            assert client.closed is None
+            await client.until(lambda: client.closed)
+            assert client.closed.error_code == 0x100  # H3_NO_ERROR
+        assert server.server.stats()["timeouts_no_request"] == 1
+
+
+@aio
+async def test_a_session_without_traffic_is_work_enough() -> None:
+    app = Doors()
+    async with (
+        serving(app, options={"no_request_timeout": 100}) as server,
+        dial(server.quic) as client,
+        dial(server.quic) as idle,
+    ):
+        await client.connect_session("/")
+        await idle.until(lambda: idle.closed)
+        assert client.closed is None
+        app.leave.set()

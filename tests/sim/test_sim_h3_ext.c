@@ -195,7 +195,8 @@ TEST(h3_wire, W32_datagram_ids)
     } cases[] = {
         {"\x80\x00", 2, PH_H3_DATAGRAM_ERROR},                         /* half an id */
         {"\xd0\x00\x00\x00\x00\x00\x00\x00", 8, PH_H3_DATAGRAM_ERROR}, /* 2^60 */
-        {"\xcf\xff\xff\xff\xff\xff\xff\xff", 8, 0},
+        {"\xcf\xff\xff\xff\xff\xff\xff\xff", 8, PH_H3_ID_ERROR},       /* past the stream limit */
+        {"\x3fx", 2, 0},
         {"\x01hello", 6, 0},
     };
     for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
@@ -204,7 +205,7 @@ TEST(h3_wire, W32_datagram_ids)
         h3_raw_datagram(&world, cases[i].data, cases[i].n);
         CHECK_INT(h3_raw_closed(&world), ==, cases[i].code);
         CHECK_INT(world.datagrams, ==, cases[i].code == 0);
-        if (i == 3)
+        if (i == 4)
             CHECK_INT(world.datagram_stream, ==, 4);
         h3_world_fini(&world);
     }

@@ -637,11 +637,13 @@ static void stay(struct h3_world *world, int seconds)
     }
 }
 
-static struct quic_log *ask_for_much(struct h3_world *world)
+static struct quic_log *ask_for_much(struct h3_world *world, size_t window)
 {
     uint8_t data[400];
     size_t len = h3_raw_request(data, sizeof(data), "GET", "/bytes/2000000");
-    h3_wire_up(world, false);
+    h3_world_init(world, 100, &quic_clean_link);
+    world->client_quic.stream_window = window;
+    h3_world_start(world, H3_RAW);
     world->raw.hold = true; /* consumes nothing */
     return h3_raw_open(world, true, data, len, true);
 }
@@ -649,7 +651,7 @@ static struct quic_log *ask_for_much(struct h3_world *world)
 TEST(h3_wire, B13_reader_that_gives_no_window_is_cut_off)
 {
     struct h3_world world;
-    struct quic_log *slow = ask_for_much(&world);
+    struct quic_log *slow = ask_for_much(&world, 262144);
     stay(&world, 58);
     CHECK(!slow->reset);
     stay(&world, 5);
@@ -664,7 +666,7 @@ TEST(h3_wire, B13_reader_that_gives_no_window_is_cut_off)
 TEST(h3_wire, B13_reader_of_a_little_now_and_then_is_served)
 {
     struct h3_world world;
-    struct quic_log *slow = ask_for_much(&world);
+    struct quic_log *slow = ask_for_much(&world, 262144);
     for (int i = 0; i < 5; i++) {
         stay(&world, 30);
         size_t few = PH_MIN(slow->held, (size_t)200000);
@@ -703,5 +705,72 @@ TEST(h3_wire, B11_cancelled_requests_have_a_budget)
     CHECK_INT(h3_raw_closed(&world), ==, PH_H3_EXCESSIVE_LOAD);
     CHECK_INT(world.stats.limit_cancel, ==, 1);
     CHECK_INT(world.requests_count, <, 300);
+    h3_world_fini(&world);
+}
+
+/* --- Least rates --- */
+
+/* The reader takes `rate` bytes a second of a large response for two minutes. */
+static void read_slowly(size_t rate, bool is_served)
+{
+    struct h3_world world;
+    struct quic_log *slow = ask_for_much(&world, 2048); /* credit comes by half of it */
+    for (int i = 0; i < 150 && !slow->reset; i++) {
+        stay(&world, 1);
+        size_t few = PH_MIN(slow->held, rate);
+        ph_quic_stream_consume(slow->stream, few);
+        slow->held -= few;
+    }
+    CHECK_INT(slow->reset, ==, !is_served);
+    CHECK_INT(world.stats.timeouts_send_rate, ==, !is_served);
+    CHECK_INT(world.stats.timeouts_write, ==, 0);
+    CHECK_INT(h3_raw_closed(&world), ==, 0);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, F15_reader_below_the_least_rate_is_cut_off)
+{
+    read_slowly(100, false);
+}
+
+TEST(h3_wire, F15_reader_at_the_least_rate_is_served)
+{
+    read_slowly(260, true);
+}
+
+static void be_idle(struct h3_world *world, int seconds)
+{
+    for (int i = 0; i < seconds && world->raw.conn != NULL; i++) {
+        h3_raw_datagram(world, "\x00x", 2); /* keeps QUIC's idle timeout away */
+        sim_run_for(world->sim, PH_SEC);
+    }
+}
+
+TEST(h3_wire, connection_that_asks_for_nothing_is_closed)
+{
+    struct h3_world world;
+    h3_wire_up(&world, false);
+    be_idle(&world, 50);
+    CHECK_INT(h3_raw_closed(&world), ==, 0);
+    CHECK(world.raw.conn != NULL);
+    be_idle(&world, 11);
+    CHECK_INT(h3_raw_closed(&world), ==, PH_H3_NO_ERROR);
+    CHECK_INT(world.stats.timeouts_no_request, ==, 1);
+    h3_world_fini(&world);
+}
+
+TEST(h3_wire, connection_that_asks_now_and_then_is_kept)
+{
+    struct h3_world world;
+    uint8_t data[400];
+    size_t len = h3_raw_request(data, sizeof(data), "HEAD", "/");
+    h3_wire_up(&world, false);
+    for (int i = 0; i < 5; i++) {
+        be_idle(&world, 50);
+        h3_raw_open(&world, true, data, len, true);
+    }
+    be_idle(&world, 50);
+    CHECK_INT(h3_raw_closed(&world), ==, 0);
+    CHECK_INT(world.stats.timeouts_no_request, ==, 0);
     h3_world_fini(&world);
 }

@@ -37,7 +37,6 @@ static const struct place places[] = {
     PLACE(header_timeout, h1.header_timeout, PH_MSEC),
     PLACE(body_timeout, h1.body_timeout, PH_MSEC),
     PLACE(keep_alive, h1.keep_alive_timeout, PH_MSEC),
-    PLACE(write_stall_timeout, h1.write_stall_timeout, PH_MSEC),
     PLACE(keep_alive_requests, h1.keep_alive_requests, 1),
     PLACE(pipelined_max, h1.pipelined_max, 1),
     PLACE(body_window, h1.body_window, 1),
@@ -51,6 +50,8 @@ static const struct place places[] = {
     PLACE(header_timeout, h3.header_timeout, PH_MSEC),
     PLACE(body_timeout, h3.body_timeout, PH_MSEC),
     PLACE(write_stall_timeout, h3.write_stall_timeout, PH_MSEC),
+    PLACE(min_send_rate, h3.min_send_rate, 1),
+    PLACE(no_request_timeout, h3.no_request_timeout, PH_MSEC),
     PLACE(cancel_burst, h3.cancel_burst, 1),
     PLACE(cancel_rate, h3.cancel_rate, 1),
     PLACE(wt_max_sessions, wt.max_sessions, 1),
@@ -115,8 +116,9 @@ static const struct place places[] = {
 };
 
 /* Numbers that the core itself reads. */
-static const char *const of_the_core[] = {"ring_slots", "backlog", "max_connections_per_ip",
-                                          "max_concurrent_app_calls", "memory_budget"};
+static const char *const of_the_core[] = {
+    "ring_slots",    "backlog",       "max_connections_per_ip", "max_concurrent_app_calls",
+    "memory_budget", "min_body_rate", "body_rate_grace"};
 
 static void map(struct mapped *out, const struct ph_config *config)
 {

@@ -597,30 +597,6 @@ TEST(h1_bad, slow_application_is_no_timeout)
     rig_free(rig);
 }
 
-/* F15 */
-TEST(h1_bad, client_that_does_not_read)
-{
-    struct rig *rig = rig_new();
-    rig_say(rig, GET);
-    rig_wait(rig, 50 * PH_SEC);
-    CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
-    CHECK_INT(rig_write(rig, 0, "0123456789", false), ==, 0);
-    CHECK_INT(ph_h1_conn_next(rig->conn), <=, rig->now); /* asks for the time */
-    ph_h1_conn_expire(rig->conn, rig->now);
-    CHECK_INT(ph_h1_conn_next(rig->conn), ==, rig->now + 60 * PH_SEC);
-    rig->now += 59 * PH_SEC;
-    ph_h1_conn_expire(rig->conn, rig->now);
-    CHECK_INT(rig_take(rig, 1), ==, 1); /* some progress */
-    rig->now += 60 * PH_SEC - 1;
-    ph_h1_conn_expire(rig->conn, rig->now);
-    CHECK(!rig_is_aborted(rig));
-    rig->now += 1;
-    ph_h1_conn_expire(rig->conn, rig->now);
-    CHECK(rig_is_aborted(rig));
-    CHECK_INT(rig->stats.timeouts_write, ==, 1);
-    rig_free(rig);
-}
-
 TEST(h1_bad, discarded_body_has_the_same_clock)
 {
     struct rig *rig = rig_new();

@@ -464,8 +464,9 @@ static const struct ph_tcp_engine_ops engine_ops = {
 
 /* --- Beginning --- */
 
-/* nghttp2's own limiter of resets counts only half of what ours does: out of the way with it. */
-#define NO_RATE_LIMIT UINT32_MAX
+/* Limits of nghttp2 that are out of the way of ours: its limiter of resets counts only half of what
+ * ours does, and it takes a CONTINUATION head that comes in pieces for as many frames. */
+#define NO_LIMIT UINT32_MAX
 
 static nghttp2_session *session_new(struct ph_h2_conn *conn)
 {
@@ -483,8 +484,8 @@ static nghttp2_session *session_new(struct ph_h2_conn *conn)
     nghttp2_option_set_max_send_header_block_length(option, SIZE_MAX / 2);
     nghttp2_option_set_max_outbound_ack(option, config->replies_max);
     nghttp2_option_set_max_settings(option, config->settings_max);
-    nghttp2_option_set_max_continuations(option, config->continuations_max);
-    nghttp2_option_set_stream_reset_rate_limit(option, NO_RATE_LIMIT, NO_RATE_LIMIT);
+    nghttp2_option_set_max_continuations(option, NO_LIMIT);
+    nghttp2_option_set_stream_reset_rate_limit(option, NO_LIMIT, NO_LIMIT);
     PH_ASSERT(nghttp2_session_server_new2(&session, callbacks, conn, option) == 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);

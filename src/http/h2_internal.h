@@ -87,6 +87,7 @@ struct ph_h2_conn {
     uint64_t block_since;  /* when it began */
     size_t block_bytes;    /* of it so far, as on the wire */
     uint32_t block_frames; /* CONTINUATION frames of it */
+    int32_t last_id;       /* highest stream that had HEADERS */
     uint64_t updates_due;  /* WINDOW_UPDATE frames that the DATA we sent accounts for */
     struct ph_bucket resets, glitches;
 
@@ -101,7 +102,8 @@ struct ph_h2_conn {
 
     struct ph_h2_piece *pieces; /* ring, power of two */
     size_t piece_head, piece_count, piece_cap;
-    size_t unsent; /* bytes of all pieces */
+    size_t unsent;                  /* bytes of all pieces */
+    struct ph_h2_stream *finishing; /* its response ends with the HEADERS that are handed out */
 
     enum { PH_H2_SERVING, PH_H2_DRAIN_SAID, PH_H2_DRAIN_FINAL } drain;
     bool is_failed;       /* GOAWAY with an error was submitted or sent: nothing more is read */

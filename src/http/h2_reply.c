@@ -203,11 +203,15 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return conn->out->unsent < PH_H2_OUT_MAX ? 0 : NGHTTP2_ERR_PAUSE;
 }
 
-static void on_stream_end_sent(struct ph_h2_stream *stream)
+/* END_STREAM was framed. nghttp2 says so of HEADERS before it hands out their bytes. */
+static void on_stream_end_sent(struct ph_h2_stream *stream, bool is_data)
 {
     struct ph_h2_conn *conn = stream->conn;
     stream->out_done = true;
-    add_piece(conn, stream, 0, true);
+    if (is_data)
+        add_piece(conn, stream, 0, true);
+    else
+        conn->finishing = stream;
     if (nghttp2_session_get_stream_remote_close(conn->session, stream->id) == 0) {
         stream->is_reset = true;
         ph_h2_check(conn, nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, stream->id,
@@ -224,7 +228,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_DATA:
         stream = stream_of(session, frame->hd.stream_id);
         if (stream != NULL && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
-            on_stream_end_sent(stream);
+            on_stream_end_sent(stream, frame->hd.type == NGHTTP2_DATA);
         break;
     case NGHTTP2_RST_STREAM: /* nghttp2 found something wrong */
         stream = stream_of(session, frame->hd.stream_id);
@@ -290,6 +294,9 @@ void ph_h2_reply_flush(struct ph_h2_conn *conn)
             conn->has_settings = true;
         }
         add_piece(conn, NULL, (size_t)n, false);
+        if (conn->finishing != NULL)
+            add_piece(conn, conn->finishing, 0, true);
+        conn->finishing = NULL;
     }
 }
 

@@ -65,6 +65,17 @@ static bool judge_block(struct ph_h2_conn *conn, size_t length, bool is_first)
     return false;
 }
 
+/* One for a stream that is over may have crossed our RST_STREAM, so nghttp2 decodes it for nobody.
+ */
+static bool judge_headers(struct ph_h2_conn *conn, size_t length)
+{
+    int32_t id = (int32_t)(ph_u32_get(conn->scan_head + 5) & INT32_MAX);
+    bool is_old =
+        id <= conn->last_id && nghttp2_session_get_stream_user_data(conn->session, id) == NULL;
+    conn->last_id = PH_MAX(conn->last_id, id);
+    return judge_block(conn, length, true) && (!is_old || charge_glitch(conn));
+}
+
 static bool judge_settings(struct ph_h2_conn *conn, size_t length)
 {
     if (length / SETTINGS_ENTRY > conn->config->settings_max) {
@@ -82,7 +93,7 @@ static bool judge(struct ph_h2_conn *conn, size_t length)
     case NGHTTP2_DATA:
         return length > 0 || has_flag(conn, NGHTTP2_FLAG_END_STREAM) || charge_glitch(conn);
     case NGHTTP2_HEADERS:
-        return judge_block(conn, length, true);
+        return judge_headers(conn, length);
     case NGHTTP2_CONTINUATION:
         return judge_block(conn, length, false);
     case NGHTTP2_RST_STREAM:

@@ -1,0 +1,272 @@
+"""Django with Channels, Quart and Litestar, unchanged, over every version of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import django
+import litestar
+import litestar.exceptions
+import litestar.response
+import pytest
+import quart
+from channels.routing import ProtocolTypeRouter
+from django.conf import settings
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from harness import Recorder, aio, serving
+from peers import Client, Exchange, dialled, every_version
+from test_starlette import multipart
+
+notes = Recorder()
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="for tests",
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    LOGGING_CONFIG=None,
+    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+)
+django.setup()
+
+
+async def home(request: HttpRequest) -> HttpResponse:
+    scope: dict[str, Any] = request.scope  # type: ignore[attr-defined]
+    return JsonResponse({"version": scope["http_version"], "q": request.GET.get("q")})
+
+
+def in_a_thread(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("sync")
+
+
+async def stream(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[bytes]:
+        for number in range(20):
+            yield b"%d\n" % number
+
+    return StreamingHttpResponse(parts())
+
+
+def upload(request: HttpRequest) -> HttpResponse:
+    file = request.FILES["upload"]
+    return JsonResponse({"name": request.POST["name"], "size": file.size})
+
+
+def file(request: HttpRequest, name: str) -> FileResponse:
+    return FileResponse(Path(name).open("rb"))
+
+
+async def boom(request: HttpRequest) -> HttpResponse:
+    raise LookupError("boom")
+
+
+async def wait(request: HttpRequest) -> HttpResponse:
+    notes.add({"event": "waiting"})
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        notes.add({"event": "cancelled"})
+        raise
+    return HttpResponse("late")
+
+
+urlpatterns = [
+    path("", home),
+    path("sync", in_a_thread),
+    path("stream", stream),
+    path("upload", upload),
+    path("file/<path:name>", file),
+    path("boom", boom),
+    path("wait", wait),
+]
+
+
+async def get(client: Client, target: str, headers: Any = None) -> Exchange:
+    return await (await client.start("GET", target, headers)).done()
+
+
+async def post(client: Client, target: str, kind: str, body: bytes) -> Exchange:
+    headers = [("content-type", kind), ("content-length", str(len(body)))]
+    exchange = await client.start("POST", target, headers, end=False)
+    await exchange.send(body, end=True)
+    return await exchange.done()
+
+
+@every_version
+@aio
+async def test_django_with_channels(
+    version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.core.asgi import get_asgi_application
+
+    data = os.urandom(300_000)
+    (tmp_path / "file.bin").write_bytes(data)
+    app: Any = ProtocolTypeRouter({"http": get_asgi_application()})
+    notes.events, notes.changed = [], asyncio.Event()
+    caplog.set_level(logging.CRITICAL, "django.request")
+    async with serving(app, expect_failure=True) as server, dialled(version, server) as client:
+        assert json.loads((await get(client, "/?q=x")).body) == {"version": version, "q": "x"}
+        assert (await get(client, "/sync")).body == b"sync"
+        assert (await get(client, "/stream")).body == b"".join(b"%d\n" % n for n in range(20))
+        kind, body = multipart({"name": b"n"}, {"upload": ("a.txt", bytes(3_000_000))})
+        uploaded = await post(client, "/upload", kind, body)
+        assert json.loads(uploaded.body) == {"name": "n", "size": 3_000_000}
+        sent = await get(client, f"/file/{tmp_path}/file.bin")
+        assert sent.whole and sent.body == data
+        assert (await get(client, "/missing")).status == 404
+        boom = await get(client, "/boom")
+        assert (boom.status, boom.whole) == (500, True)  # Django's own page
+        waiting = await client.start("GET", "/wait")
+        await notes.until(lambda: {"event": "waiting"} in notes.events)
+        waiting.abort()
+        await notes.until(lambda: {"event": "cancelled"} in notes.events)
+
+
+def quart_app() -> quart.Quart:
+    app = quart.Quart(__name__)
+
+    @app.before_serving
+    async def begin() -> None:
+        app.config["ANSWER"] = 42
+
+    @app.route("/<int:number>")
+    async def item(number: int) -> Any:
+        return {"number": number, "answer": app.config["ANSWER"]}
+
+    @app.route("/upload", methods=["POST"])
+    async def upload() -> Any:
+        length = 0
+        async for part in quart.request.body:
+            length += len(part)
+        return {"length": length}
+
+    @app.route("/form", methods=["POST"])
+    async def form() -> Any:
+        values, files = await quart.request.form, await quart.request.files
+        return {"name": values["name"], "size": len(files["upload"].read())}
+
+    @app.route("/stream")
+    async def stream() -> Any:
+        async def parts() -> AsyncIterator[bytes]:
+            for number in range(20):
+                yield b"%d\n" % number
+
+        return parts(), 201, {"x-stream": "yes"}
+
+    @app.route("/background")
+    async def background() -> str:
+        async def work() -> None:
+            notes.add({"event": "worked"})
+
+        app.add_background_task(work)
+        return "accepted"
+
+    @app.route("/boom")
+    async def boom() -> Any:
+        raise LookupError("boom")
+
+    @app.errorhandler(404)
+    async def nothing(error: Exception) -> Any:
+        return "nothing here", 404
+
+    return app
+
+
+@every_version
+@aio
+async def test_quart(version: str) -> None:
+    notes.events, notes.changed = [], asyncio.Event()
+    app: Any = quart_app()
+    async with serving(app, lifespan="on") as server, dialled(version, server) as client:
+        assert json.loads((await get(client, "/7")).body) == {"number": 7, "answer": 42}
+        uploaded = await post(client, "/upload", "application/octet-stream", bytes(1_000_000))
+        assert json.loads(uploaded.body) == {"length": 1_000_000}
+        kind, body = multipart({"name": b"n"}, {"upload": ("a.txt", bytes(100_000))})
+        assert json.loads((await post(client, "/form", kind, body)).body) == {
+            "name": "n",
+            "size": 100_000,
+        }
+        stream = await get(client, "/stream")
+        assert (stream.status, stream.header("x-stream")) == (201, "yes")
+        assert stream.body == b"".join(b"%d\n" % n for n in range(20))
+        assert (await get(client, "/background")).body == b"accepted"
+        await notes.until(lambda: {"event": "worked"} in notes.events)
+        assert (await get(client, "/boom")).status == 500
+        assert (await get(client, "/missing")).body == b"nothing here"
+
+
+def litestar_app(folder: Path) -> litestar.Litestar:
+    @litestar.get("/items/{number:int}")
+    async def item(number: int, q: str = "") -> dict[str, Any]:
+        return {"number": number, "q": q}
+
+    @litestar.get("/plain", sync_to_thread=True)
+    def plain() -> str:
+        return "plain"
+
+    @litestar.get("/stream")
+    async def stream() -> litestar.response.Stream:
+        async def parts() -> AsyncIterator[bytes]:
+            for number in range(20):
+                yield b"%d\n" % number
+
+        return litestar.response.Stream(parts())
+
+    @litestar.get("/events")
+    async def events() -> litestar.response.ServerSentEvent:
+        async def ticks() -> AsyncIterator[str]:
+            for number in range(3):
+                yield str(number)
+
+        return litestar.response.ServerSentEvent(ticks())
+
+    @litestar.get("/file")
+    async def file() -> litestar.response.File:
+        return litestar.response.File(folder / "file.bin")
+
+    @litestar.post("/form")
+    async def form(request: litestar.Request) -> dict[str, Any]:
+        fields = await request.form()
+        return {"name": fields["name"], "size": len(await fields["upload"].read())}
+
+    @litestar.get("/boom")
+    async def boom() -> None:
+        raise LookupError("boom")
+
+    @litestar.get("/refused")
+    async def refused() -> None:
+        raise litestar.exceptions.PermissionDeniedException("not you")
+
+    handlers: Any = [item, plain, stream, events, file, form, boom, refused]
+    return litestar.Litestar(handlers)
+
+
+@every_version
+@aio
+async def test_litestar(version: str, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    (tmp_path / "file.bin").write_bytes(data)
+    app: Any = litestar_app(tmp_path)
+    async with serving(app, lifespan="on") as server, dialled(version, server) as client:
+        found = json.loads((await get(client, "/items/7?q=x")).body)
+        assert found == {"number": 7, "q": "x"}
+        assert (await get(client, "/items/seven")).status == 404
+        assert (await get(client, "/plain")).body == b"plain"
+        assert (await get(client, "/stream")).body == b"".join(b"%d\n" % n for n in range(20))
+        events = await get(client, "/events")
+        assert [line for line in events.body.split() if line.isdigit()] == [b"0", b"1", b"2"]
+        file = await get(client, "/file")
+        assert file.whole and file.body == data
+        kind, body = multipart({"name": b"n"}, {"upload": ("a.txt", bytes(100_000))})
+        assert json.loads((await post(client, "/form", kind, body)).body) == {
+            "name": "n",
+            "size": 100_000,
+        }
+        assert (await get(client, "/boom")).status == 500
+        assert (await get(client, "/refused")).status == 403

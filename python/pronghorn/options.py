@@ -166,6 +166,11 @@ class Options:
 
     graceful_timeout: float = row(10.0, PROCESS, kinds.Seconds(0, MAX_GRACEFUL_TIMEOUT),
         "How long a stop waits for what is under way.")
+    loop_lag_warning: float = row(1.0, PROCESS, kinds.Seconds(0, 3600),
+        "Standstill of the event loop that is logged, with the place; 0: none is.")
+    app_watchdog: float = row(0.0, PROCESS, kinds.Seconds(0, 86400),
+        "Standstill of the event loop after which the process prints where it stands and ends with"
+        " exit code 1, for a supervisor to start another; 0: never.")
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # fmt: on
 

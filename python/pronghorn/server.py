@@ -28,6 +28,7 @@ from .lifespan import Lifespan
 from .proxy import believing
 from .sources import from_keywords
 from .trace import traced
+from .watch import LoopWatch
 
 CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
@@ -62,6 +63,7 @@ class Server:
         self._force = asyncio.Event()
         self._stopped = asyncio.Event()
         self._ended = asyncio.Event()
+        self._watch = LoopWatch(0.0, 0.0)
         self._should_exit = False
         self._failure: BaseException | None = None
 
@@ -122,6 +124,7 @@ class Server:
         found = self._core.stats() if self._core is not None else dict(self._last_stats)
         if found:
             found["log_dropped"] += logwriter.stderr.dropped
+            found["loop_blocked"] = self._watch.blocked
         return found
 
     async def serve(
@@ -145,6 +148,7 @@ class Server:
         finally:
             if self in _running:
                 _running.remove(self)
+            self._watch.stop()
             if self._certificates is not None:
                 await self._certificates.close()
             if self._core is not None:
@@ -157,6 +161,7 @@ class Server:
 
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
         self.config.validate()
+        self._watch = LoopWatch(self.config.loop_lag_warning, self.config.app_watchdog)
         app = traced(believing(guarded(self._load_app(), self.config), self.config))
         self._core = self._bind()
         self._addresses = self._core.addresses()
@@ -182,6 +187,7 @@ class Server:
         assert self._certificates is not None
         self._certificates.start()
         self._announce()
+        self._watch.start()
         self.started.set()
         try:
             await self._wait_for_exit(shutdown_trigger)

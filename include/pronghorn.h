@@ -181,6 +181,9 @@ PH_API void ph_server_free(ph_server *server);
     X(conns_closed)                                                                                \
     X(requests)                /* HTTP requests handed to the application */                       \
     X(sessions)                /* WebTransport sessions handed to the application */               \
+    X(sockets)                 /* WebSockets handed to the application */                          \
+    X(messages_in)             /* WebSocket messages received */                                   \
+    X(messages_out)            /* WebSocket messages sent */                                       \
     X(streams)                 /* WebTransport streams, both directions */                         \
     X(bytes_in)                /* payload bytes delivered to channels */                           \
     X(bytes_out)               /* payload bytes written by channels */                             \
@@ -219,6 +222,10 @@ PH_API void ph_server_free(ph_server *server);
     X(certificates_replaced)   /* times that ph_server_reload() was followed */                    \
     X(early_requests)          /* requests taken in 0-RTT */                                       \
     X(early_refused)           /* answered with 425 */                                             \
+    X(limit_ws_size)           /* ws_max_size: the WebSocket was closed with 1009 */               \
+    X(limit_ws_frames)         /* ws_max_frames: closed with 1008 */                               \
+    X(limit_ws_queue)          /* times that reading stopped at ws_max_queue or ws_queue_bytes */  \
+    X(limit_ws_pongs)          /* pings of WebSocket clients that were not answered one by one */  \
     X(timeouts_handshake)                                                                          \
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \
@@ -228,11 +235,13 @@ PH_API void ph_server_free(ph_server *server);
     X(timeouts_no_request) /* no_request_timeout */                                                \
     X(timeouts_write)      /* write_stall_timeout */                                               \
     X(timeouts_accept)     /* wt_accept_timeout */                                                 \
-    X(origins_refused)     /* WebTransport from a foreign Origin */                                \
+    X(origins_refused)     /* WebTransport or WebSocket from a foreign Origin */                   \
     X(protocol_errors)     /* connections or streams closed for a peer's breach */                 \
     X(log_dropped)         /* log lines dropped because the ring was full */                       \
     X(copied)              /* payload bytes copied by our own code */                              \
     X(bells_up)            /* eventfd writes towards the consumer */                               \
+    X(timeouts_ws_ping)    /* ws_ping_timeout: closed with 1011 */                                 \
+    X(timeouts_ws_close)   /* ws_close_timeout: the peer did not close */                          \
     X(bells_down)          /* eventfd writes towards the I/O thread */
 
 typedef struct ph_stats {

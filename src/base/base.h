@@ -65,6 +65,7 @@ void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
     X(H2_STREAM, "h2_stream")                                                                      \
     X(H3_CONN, "h3_conn")                                                                          \
     X(H3_STREAM, "h3_stream")                                                                      \
+    X(WS, "ws")                                                                                    \
     X(WT_SESSION, "wt_session")                                                                    \
     X(WT_STREAM, "wt_stream")
 enum ph_live {

@@ -127,6 +127,7 @@ static void begin_drain(struct ph_server *server, uint64_t ms)
     }
     server->is_draining = true;
     server->drain_deadline = deadline;
+    ph_bridge_ws_drain(server);
     ph_tcp_front_drain(server);
     if (server->quic == NULL)
         return;

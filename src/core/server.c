@@ -114,6 +114,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_list_init(&server->tcp_ready);
     ph_list_init(&server->tcp_dirty);
     ph_list_init(&server->tcp_dead);
+    ph_list_init(&server->sockets);
     struct ph_thread env = {
         .log = log_keep, .self = server, .level = (enum ph_log_level)config->log_level};
     ph_thread_set(&env);

@@ -126,7 +126,7 @@ static bool is_socket(const struct ph_h3_request *req)
 {
     const struct ph_h3_conn *conn = req->stream.conn;
     return conn->h3->config.websocket && conn->is_server &&
-           strcmp(req->ex.head.protocol, "websocket") == 0;
+           strcasecmp(req->ex.head.protocol, "websocket") == 0;
 }
 
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it

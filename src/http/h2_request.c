@@ -96,7 +96,7 @@ static void route(struct ph_h2_stream *stream)
         ph_h2_reply_error(stream, 405);
         return;
     }
-    if (is_connect && strcasecmp(head->protocol, "websocket") != 0) {
+    if (is_connect && (!conn->config->websocket || strcasecmp(head->protocol, "websocket") != 0)) {
         ph_h2_reply_error(stream, 501); /* RFC 9220 3 */
         return;
     }

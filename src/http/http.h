@@ -327,6 +327,7 @@ struct ph_h2_config {
     uint32_t stream_window, conn_window; /* receive windows, bytes */
     uint64_t reset_burst, reset_rate;    /* streams that the peer cancels, or makes us reset */
     uint64_t glitch_burst, glitch_rate;  /* frames without progress */
+    bool websocket; /* advertise extended CONNECT and take it for WebSocket (RFC 8441) */
 };
 void ph_h2_config_default(struct ph_h2_config *config);
 /* `config`, `sink`, `stats`, `out` and `tls` (NULL: cleartext) are borrowed for its life. */
@@ -395,6 +396,7 @@ bool ph_ws_field_is_ours(const char *name, size_t n); /* names in lower case */
 bool ph_ws_code_is_valid(uint32_t code);
 
 #define PH_WS_REASON_MAX 123 /* bytes of a reason in a close frame */
+#define PH_WS_CODE_LOST 1006 /* the peer left without closing (RFC 6455 7.1.5) */
 
 struct ph_ws;
 struct ph_ws_end {

@@ -39,7 +39,6 @@ enum {
     CODE_AWAY = 1001,
     CODE_PROTOCOL = 1002,
     CODE_NONE = 1005,
-    CODE_LOST = 1006,
     CODE_DATA = 1007,
     CODE_POLICY = 1008,
     CODE_TOO_BIG = 1009,
@@ -323,8 +322,8 @@ static void fail(struct ph_ws *ws, uint32_t code, const char *reason)
     bool was_open = ws->state == WS_OPEN;
     if (was_open)
         begin_close(ws, code, reason, n);
-    tell_closed(ws, was_open ? code : CODE_LOST, was_open ? reason : "", was_open ? n : 0, false,
-                true);
+    tell_closed(ws, was_open ? code : PH_WS_CODE_LOST, was_open ? reason : "", was_open ? n : 0,
+                false, true);
     drop_message(ws);
     if (code == CODE_PROTOCOL)
         be_over(ws);
@@ -358,7 +357,7 @@ void ph_ws_go_away(struct ph_ws *ws, uint64_t now)
 void ph_ws_eof(struct ph_ws *ws, uint64_t now)
 {
     ws->now = now;
-    tell_closed(ws, CODE_LOST, "", 0, false, ws->close_is_ours);
+    tell_closed(ws, PH_WS_CODE_LOST, "", 0, false, ws->close_is_ours);
     be_over(ws);
 }
 
@@ -715,7 +714,7 @@ void ph_ws_expire(struct ph_ws *ws, uint64_t now)
         send_ping(ws);
     if (now >= ws->close_due) {
         ph_count(ws->host->stats, timeouts_ws_close);
-        tell_closed(ws, CODE_LOST, "", 0, false, ws->close_is_ours);
+        tell_closed(ws, PH_WS_CODE_LOST, "", 0, false, ws->close_is_ours);
         be_over(ws);
     }
 }

@@ -175,8 +175,11 @@ PH_API void ph_server_drain(ph_server *server, uint32_t deadline_ms);
  * not yet released are released. NULL is allowed. */
 PH_API void ph_server_free(ph_server *server);
 
-/* Counters since start; never reset. Limits that fired have one counter each. */
+/* Counters since start; never reset. Limits that fired have one counter each. The first two are
+ * figures of the moment instead. */
 #define PH_STATS_LIST(X)                                                                           \
+    X(queue_up)       /* now: messages that wait for the consumer */                               \
+    X(queue_down)     /* now: messages that wait for the I/O thread */                             \
     X(conns_accepted) /* QUIC and TCP connections taken */                                         \
     X(conns_closed)                                                                                \
     X(requests)                /* HTTP requests handed to the application */                       \

@@ -24,10 +24,11 @@ ADDRESSES = "Addresses"
 TLS = "TLS"
 HTTP = "HTTP"
 PROXIES = "Behind a proxy"
+METRICS = "Metrics"
 LOG = "Log"
 PROCESS = "Process"
 LIMITS = "Limits and tuning of the core"
-GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, LOG, PROCESS, LIMITS)
+GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, METRICS, LOG, PROCESS, LIMITS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,6 +149,9 @@ class Options:
     proxy_headers: bool | None = row(None, PROXIES, kinds.Flag(),
         "Whether they are believed; without forwarded_allow_ips from loopback addresses and Unix"
         " sockets.", shown="on with forwarded_allow_ips")
+
+    metrics_bind: Several | None = row(None, METRICS, kinds.Listed(kinds.Address(named=False)),
+        "Address of the metrics for Prometheus, at /metrics; whoever can connect can read them.")
 
     log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
         "Lines below are not made; trace adds every ASGI message.")

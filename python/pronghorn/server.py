@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from . import _core, access, log, logwriter
+from . import _core, access, kinds, log, logwriter, metrics
 from .certificates import Certificates, files_of, look_at
 from .config import Config
 from .errors import ConfigError, StartupError, report
@@ -64,6 +64,7 @@ class Server:
         self._stopped = asyncio.Event()
         self._ended = asyncio.Event()
         self._watch = LoopWatch(0.0, 0.0)
+        self._endpoint: metrics.Endpoint | None = None
         self._should_exit = False
         self._failure: BaseException | None = None
 
@@ -127,6 +128,18 @@ class Server:
             found["loop_blocked"] = self._watch.blocked
         return found
 
+    def metrics(self) -> dict[str, float]:
+        """stats(), objects of the core in use as "core.NAME", "tasks" that run, "loop_lag" and
+        "loop_lag_max" in seconds, "log_waiting" lines and "rss" in bytes; the last four and the
+        objects are those of the process. Any thread."""
+        found: dict[str, float] = dict(self.stats())
+        live = _core.live_objects()
+        found |= {name: count for name, count in live.items() if name.startswith("core.")}
+        found |= {"tasks": live["py.task"], "log_waiting": logwriter.stderr.waiting()}
+        found["rss"] = metrics.resident_bytes()
+        found |= {"loop_lag": self._watch.lag(), "loop_lag_max": self._watch.lag_max}
+        return found
+
     async def serve(
         self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
     ) -> None:
@@ -151,6 +164,8 @@ class Server:
             self._watch.stop()
             if self._certificates is not None:
                 await self._certificates.close()
+            if self._endpoint is not None:
+                self._endpoint.close()
             if self._core is not None:
                 self._core.close()
                 self._last_stats = self._core.stats()
@@ -165,6 +180,10 @@ class Server:
         app = traced(believing(guarded(self._load_app(), self.config), self.config))
         self._core = self._bind()
         self._addresses = self._core.addresses()
+        if self.config.metrics_bind is not None:
+            bind = kinds.listed(self.config.metrics_bind)
+            self._endpoint = metrics.Endpoint(bind, lambda: [{"counters": self.metrics()}])
+            self._addresses += [("metrics", text) for text in self._endpoint.addresses()]
         _running.append(self)
         lifespan = Lifespan(app, self.config, self._app_name())
         if not await self._start_app(lifespan):

@@ -248,4 +248,6 @@ void ph_server_stats(const ph_server *server, ph_stats *out)
 #define COPY(name) out->name = __atomic_load_n(&server->stats.name, __ATOMIC_RELAXED);
     PH_STATS_LIST(COPY)
 #undef COPY
+    out->queue_up = ph_ring_used(&server->pipe.up);
+    out->queue_down = ph_ring_used(&server->pipe.down);
 }

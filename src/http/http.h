@@ -76,8 +76,9 @@ struct ph_head_builder {
     const struct ph_http_limits *limits;
     bool regular_seen, is_response, is_trailers;
     unsigned seen;
-    int error;     /* first error; later fields are ignored */
-    size_t off[8]; /* offsets of pseudo values in the arena */
+    int error;           /* first error; later fields are ignored */
+    bool is_target_long; /* of PH_E_LIMIT: 414 instead of 431 (RFC 9110 15.5.15) */
+    size_t off[8];       /* offsets of pseudo values in the arena */
 };
 void ph_head_builder_init(struct ph_head_builder *builder, const struct ph_http_limits *limits,
                           bool is_response);

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from .options import Options
 
 class CoreOptions(Options):
+    alt_svc: bool | None
+    alt_svc_value: str | None
     h2c: bool | None
     congestion: str | None
     retry: str | None

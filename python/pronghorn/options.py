@@ -100,6 +100,10 @@ class Options:
         shown="that of bind, when it has TLS")
     http3: bool = row(True, ADDRESSES, kinds.Flag(),
         "Whether a TLS address is one for HTTP/3 too when quic_bind does not say.")
+    http2: bool = row(True, ADDRESSES, kinds.Flag(),
+        "Whether TLS addresses offer HTTP/2.")
+    http1: bool = row(True, ADDRESSES, kinds.Flag(),
+        "Whether TLS addresses offer HTTP/1.1; without TLS it is always spoken.")
 
     certfile: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
         "Certificate chain, leaf first.", core="certfile")

@@ -88,6 +88,10 @@ static const struct option options[] = {
          "Protocols to offer with TLS over TCP, the preferred one first; h2 and http/1.1 when "
          "unset. "
          "QUIC always offers h3."),
+    BOOL(alt_svc, "on",
+         "Tells HTTP/1.1 and HTTP/2 clients of the QUIC port, with TLS only (Alt-Svc)."),
+    TEXT(alt_svc_value, OPT_STRING, "value of an Alt-Svc field",
+         "What they are told instead, for ports that are mapped on the way."),
     BOOL(h2c, "off", "Takes HTTP/2 without TLS from clients that begin with it."),
     CHOICE(congestion, "cubic", "cubic, bbr", "Congestion control of QUIC."),
     CHOICE(retry, "auto", "auto, always",
@@ -459,6 +463,7 @@ static int set_text(struct ph_config *config, const struct option *opt, const ch
     struct ph_field field;
     if ((opt->offset == AT(header) && ph_config_header(value, &field) < 0) ||
         (opt->offset == AT(alpn) && !is_alpn(value)) ||
+        (opt->offset == AT(alt_svc_value) && !ph_field_value_is_valid(value, strlen(value))) ||
         (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
         (opt->offset == AT(uds_permissions) && !is_mode(value)) ||
         (opt->offset == AT(ciphers) && !ph_tls_ciphers_are_valid(value)) ||

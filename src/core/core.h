@@ -65,9 +65,10 @@ struct ph_config {
         pipelined_max, chunk_overhead, chunk_extension, head_encoded;
     uint64_t websocket, ws_max_size, ws_max_frames, ws_max_queue, ws_queue_bytes, ws_ping_interval,
         ws_ping_timeout, ws_close_timeout, ws_per_message_deflate;
-    uint64_t h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max, h2_continuations,
-        h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout, h2_reset_burst,
-        h2_reset_rate;
+    char *alt_svc_value;
+    uint64_t alt_svc, h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max,
+        h2_continuations, h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout,
+        h2_reset_burst, h2_reset_rate;
     uint64_t half_open_retry, half_open_max, max_streams_bidi, max_streams_uni, stream_window,
         conn_window, window_max, max_datagram_frame, vn_rate, retry_rate, reset_rate, glitch_burst,
         glitch_rate, cancel_burst, cancel_rate;
@@ -427,7 +428,8 @@ struct ph_udp_socket {
     struct ph_udp *udp;
     struct ph_server *server;
     struct ph_addr addr;
-    unsigned ready; /* PH_IO_* of this turn */
+    unsigned ready;   /* PH_IO_* of this turn */
+    char alt_svc[40]; /* field value that names its port */
 };
 
 struct ph_tcp_listener {
@@ -438,6 +440,7 @@ struct ph_tcp_listener {
     char *path;               /* of a Unix socket; NULL: IP */
     struct ph_unix_file file; /* what of it is ours to remove */
     bool tls;
+    bool is_any_port; /* the kernel chose it */
     bool is_ready;
     bool is_closed;
 };
@@ -553,6 +556,7 @@ void *ph_iothread_main(void *server);
 /* bridge_http.c */
 /* Makes fields of the option `header`; once, when the server is made. */
 void ph_bridge_http_init_headers(struct ph_server *server);
+void ph_bridge_http_init_alt_svc(struct ph_server *server); /* once all is bound */
 void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out);
 /* Whether one more request or session must be answered with 503; counts and logs it. */
 bool ph_bridge_http_is_full(struct ph_server *server);
@@ -574,7 +578,7 @@ uint64_t ph_paces_next(const struct ph_server *server);
 void ph_bridge_http_touch(const struct ph_exchange *ex);
 /* `fields` with those that the server adds to a final head (RFC 9110 10.2.4, 6.6.1). Caller owns.
  */
-struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
                                        const struct ph_field *fields, size_t n, unsigned flags,
                                        size_t *out);
 /* Answers a request that gets no channel. `extra`: one more field, or NULL. */

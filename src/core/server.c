@@ -129,6 +129,8 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     if (rc == 0)
         rc = ph_bind_all(server, &why);
     if (rc == 0)
+        ph_bridge_http_init_alt_svc(server);
+    if (rc == 0)
         rc = ph_engines_new(server, &why);
     if (rc == 0) {
         rc = init_pipe(server);

@@ -31,7 +31,6 @@ void ph_h2_config_default(struct ph_h2_config *config)
         .body_timeout = 30 * PH_SEC,
         .idle_timeout = 60 * PH_SEC,
         .write_stall_timeout = 60 * PH_SEC,
-        .min_send_rate = 256,
         .max_streams = 128,
         .max_frame = 16384,
         .header_table = 4096,
@@ -235,17 +234,27 @@ static uint64_t idle_deadline(const struct ph_h2_conn *conn)
                                             : after(conn->idle_since, conn->config->idle_timeout);
 }
 
+static void conn_arm(struct ph_h2_conn *conn)
+{
+    if (conn->unsent == 0)
+        conn->write_since = PH_NEVER;
+    else if (conn->write_since == PH_NEVER)
+        conn->write_since = conn->now;
+}
+
 static uint64_t engine_next(const struct ph_tcp_engine *engine)
 {
     const struct ph_h2_conn *conn =
         PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
     if (conn->is_aborted)
         return PH_NEVER;
-    if (is_work_due(conn) || (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
+    if (is_work_due(conn) || (conn->unsent > 0 && conn->write_since == PH_NEVER) ||
+        (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
         return conn->now;
+    uint64_t at = after(conn->write_since, conn->config->write_stall_timeout);
     if (conn->is_closing)
-        return PH_NEVER;
-    uint64_t at = PH_MIN(head_deadline(conn), idle_deadline(conn));
+        return at;
+    at = PH_MIN(at, PH_MIN(head_deadline(conn), idle_deadline(conn)));
     if (!ph_list_is_empty(&conn->bodies))
         at = PH_MIN(at, PH_CONTAINER(conn->bodies.next, struct ph_h2_stream, timer)->deadline);
     if (!ph_list_is_empty(&conn->stalls))
@@ -296,8 +305,14 @@ static void engine_expire(struct ph_tcp_engine *engine, uint64_t now)
     struct ph_h2_conn *conn = conn_of(engine);
     conn->now = now;
     conn_work(conn);
+    conn_arm(conn);
     if (conn->is_aborted)
         return;
+    if (after(conn->write_since, conn->config->write_stall_timeout) <= now) {
+        ph_count(conn->stats, timeouts_write);
+        conn->is_aborted = true;
+        return;
+    }
     if (!conn->is_closing) {
         expire_bodies(conn);
         ph_h2_reply_expire(conn);
@@ -358,12 +373,14 @@ static void engine_feed(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint
         ph_sliceq_drop(in, n);
         conn_work(conn);
     }
+    conn_arm(conn);
 }
 
 static void engine_flush(struct ph_tcp_engine *engine)
 {
     struct ph_h2_conn *conn = conn_of(engine);
     ph_h2_reply_flush(conn);
+    conn_arm(conn);
 }
 
 /* Nobody half-closes a connection of HTTP/2: its client is gone. */
@@ -382,8 +399,11 @@ static void engine_sent(struct ph_tcp_engine *engine, size_t n, uint64_t now)
 {
     struct ph_h2_conn *conn = conn_of(engine);
     conn->now = now;
+    if (n > 0)
+        conn->write_since = now;
     ph_h2_reply_sent(conn, n);
     conn_work(conn);
+    conn_arm(conn);
 }
 
 static bool engine_is_done(const struct ph_tcp_engine *engine, bool *abort)
@@ -481,8 +501,8 @@ static void submit_settings(struct ph_h2_conn *conn)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, config->stream_window},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, config->max_frame},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)config->limits.head_bytes},
-        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, config->websocket}, /* RFC 8441 3 */
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},                   /* RFC 9218 2.1 */
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}, /* RFC 8441 3 */
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},   /* RFC 9218 2.1 */
     };
     nghttp2_session *session = conn->session;
     if (ph_h2_check(conn, nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings,
@@ -506,7 +526,7 @@ struct ph_tcp_engine *ph_h2_conn_new(const struct ph_h2_config *config,
     conn->path = *path;
     conn->tls = tls;
     conn->now = conn->block_since = conn->idle_since = now;
-    conn->drain_at = PH_NEVER;
+    conn->drain_at = conn->write_since = PH_NEVER;
     ph_list_init(&conn->streams);
     ph_list_init(&conn->fresh);
     ph_list_init(&conn->bodies);

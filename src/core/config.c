@@ -88,10 +88,6 @@ static const struct option options[] = {
          "Protocols to offer with TLS over TCP, the preferred one first; h2 and http/1.1 when "
          "unset. "
          "QUIC always offers h3."),
-    BOOL(alt_svc, "on",
-         "Tells HTTP/1.1 and HTTP/2 clients of the QUIC port, with TLS only (Alt-Svc)."),
-    TEXT(alt_svc_value, OPT_STRING, "value of an Alt-Svc field",
-         "What they are told instead, for ports that are mapped on the way."),
     BOOL(h2c, "off", "Takes HTTP/2 without TLS from clients that begin with it."),
     CHOICE(congestion, "cubic", "cubic, bbr", "Congestion control of QUIC."),
     CHOICE(retry, "auto", "auto, always",
@@ -178,19 +174,6 @@ static const struct option options[] = {
         "Requests that one QUIC connection may cancel at once."),
     NUM(cancel_rate, OPT_COUNT, "50", 1, 1000000, "The same, a second."),
     BOOL(webtransport, "on", "Whether WebTransport is offered."),
-    BOOL(websocket, "on", "Whether WebSocket is spoken; off, its requests are plain HTTP."),
-    LIST(ws_allowed_origin, OPT_STRING, "https://host, http://host:port, *",
-         "Origin that may open WebSockets; without any, every page may."),
-    NUM(ws_max_size, OPT_BYTES, "16777216", 1, GIB, "WebSocket message, decompressed."),
-    NUM(ws_max_frames, OPT_COUNT, "4096", 1, 1000000, "Frames of one message."),
-    NUM(ws_max_queue, OPT_COUNT, "32", 1, 65536,
-        "Messages of one WebSocket that the application has not read; then reading stops."),
-    NUM(ws_queue_bytes, OPT_BYTES, "1048576", 1, GIB,
-        "Their bytes, at which no further message is begun."),
-    NUM(ws_ping_interval, OPT_MS, "20000", 0, HOUR_MS, "Between pings; 0 for none."),
-    NUM(ws_ping_timeout, OPT_MS, "20000", 0, HOUR_MS, "For the pong of each; 0 for no limit."),
-    NUM(ws_close_timeout, OPT_MS, "5000", 10, HOUR_MS, "For the answer to a close."),
-    BOOL(ws_per_message_deflate, "on", "Whether messages may be compressed."),
     LIST(wt_allowed_origin, OPT_STRING, "https://host, https://host:port, *",
          "Origin that may open sessions; without any, only the server's own."),
     NUM(wt_max_sessions, OPT_COUNT, "16", 1, 10000, "Sessions of one connection at once."),
@@ -234,6 +217,9 @@ static const struct option options[] = {
     TEXT(uds_user, OPT_STRING, "name, number", "Who owns the file of a Unix socket."),
     TEXT(uds_group, OPT_STRING, "name, number", "The group that it belongs to."),
     BOOL(reuse_port, "off", "Lets several processes bind the same addresses."),
+    BOOL(steering, "on",
+         "Has the kernel give QUIC packets to the worker they belong to; off: workers pass them "
+         "on."),
     BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
     BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
     TEXT(secret, OPT_STRING, "64 hexadecimal digits, or a file of at least 32 bytes",
@@ -463,7 +449,6 @@ static int set_text(struct ph_config *config, const struct option *opt, const ch
     struct ph_field field;
     if ((opt->offset == AT(header) && ph_config_header(value, &field) < 0) ||
         (opt->offset == AT(alpn) && !is_alpn(value)) ||
-        (opt->offset == AT(alt_svc_value) && !ph_field_value_is_valid(value, strlen(value))) ||
         (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
         (opt->offset == AT(uds_permissions) && !is_mode(value)) ||
         (opt->offset == AT(ciphers) && !ph_tls_ciphers_are_valid(value)) ||

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from .options import Options
 
 class CoreOptions(Options):
-    alt_svc: bool | None
-    alt_svc_value: str | None
     h2c: bool | None
     congestion: str | None
     retry: str | None
@@ -62,16 +60,6 @@ class CoreOptions(Options):
     cancel_burst: int | None
     cancel_rate: int | None
     webtransport: bool | None
-    websocket: bool | None
-    ws_allowed_origin: str | Iterable[str] | None
-    ws_max_size: int | str | None
-    ws_max_frames: int | None
-    ws_max_queue: int | None
-    ws_queue_bytes: int | str | None
-    ws_ping_interval: float | str | None
-    ws_ping_timeout: float | str | None
-    ws_close_timeout: float | str | None
-    ws_per_message_deflate: bool | None
     wt_allowed_origin: str | Iterable[str] | None
     wt_max_sessions: int | None
     wt_session_burst: int | None
@@ -99,6 +87,7 @@ class CoreOptions(Options):
     uds_user: str | None
     uds_group: str | None
     reuse_port: bool | None
+    steering: bool | None
     gso: bool | None
     gro: bool | None
     secret: str | None

@@ -1,9 +1,9 @@
 /*
- * test_origin.c - which pages may open sessions and sockets.
+ * test_wt_origin.c - which pages may open sessions.
  */
 #include "test.h"
 
-#include "../../src/http/http_internal.h"
+#include "../../src/wt/wt_internal.h"
 
 static const char *const no_list[1];
 
@@ -11,14 +11,18 @@ static const char *const no_list[1];
 static bool allowed(const char *const *list, size_t n, const char *authority, const char *origin,
                     const char *second)
 {
+    struct ph_wt_config config;
     struct ph_head head = {.authority = authority, .authority_len = strlen(authority)};
+    ph_wt_config_default(&config);
+    config.allowed_origins = list;
+    config.allowed_origins_len = n;
     ph_fields_add(&head.fields, "x-first", 7, "1", 1, NULL);
     if (origin != NULL)
         ph_fields_add(&head.fields, "origin", 6, origin, strlen(origin), NULL);
     if (second != NULL)
         ph_fields_add(&head.fields, "origin", 6, second, strlen(second), NULL);
     ph_fields_seal(&head.fields);
-    bool result = ph_origin_is_allowed(list, n, &head);
+    bool result = ph_wt_origin_is_allowed(&config, &head);
     ph_fields_fini(&head.fields);
     return result;
 }
@@ -28,14 +32,14 @@ static bool page(const char *authority, const char *origin)
     return allowed(no_list, 0, authority, origin, NULL);
 }
 
-TEST(origin, absent_is_allowed)
+TEST(wt_origin, absent_is_allowed)
 {
     static const char *const list[] = {"https://example.com"};
     CHECK(page("example.com", NULL));
     CHECK(allowed(list, 1, "example.com", NULL, NULL));
 }
 
-TEST(origin, same_host_over_https_is_allowed_whatever_its_port)
+TEST(wt_origin, same_host_over_https_is_allowed_whatever_its_port)
 {
     CHECK(page("example.com", "https://example.com"));
     CHECK(page("example.com:4433", "https://example.com"));
@@ -43,7 +47,7 @@ TEST(origin, same_host_over_https_is_allowed_whatever_its_port)
     CHECK(page("[2001:db8::1]:4433", "https://[2001:db8::1]"));
 }
 
-TEST(origin, other_pages_are_refused)
+TEST(wt_origin, other_pages_are_refused)
 {
     static const char *const origins[] = {
         "http://example.com",
@@ -72,7 +76,7 @@ TEST(origin, other_pages_are_refused)
     }
 }
 
-TEST(origin, loopback_pages_reach_a_loopback_server)
+TEST(wt_origin, loopback_pages_reach_a_loopback_server)
 {
     static const char *const names[] = {"localhost",  "localhost:4433", "127.0.0.1:4433",
                                         "[::1]:4433", "127.8.8.8",      "app.localhost"};
@@ -85,7 +89,7 @@ TEST(origin, loopback_pages_reach_a_loopback_server)
     }
 }
 
-TEST(origin, what_only_looks_like_loopback_is_refused)
+TEST(wt_origin, what_only_looks_like_loopback_is_refused)
 {
     static const char *const origins[] = {
         "http://127.0.0.1.evil.net",
@@ -103,7 +107,7 @@ TEST(origin, what_only_looks_like_loopback_is_refused)
     }
 }
 
-TEST(origin, a_list_is_exact)
+TEST(wt_origin, a_list_is_exact)
 {
     static const char *const list[] = {"https://app.example.com", "http://dev.example.com:8080"};
     CHECK(allowed(list, 2, "example.com", "https://app.example.com", NULL));
@@ -115,7 +119,7 @@ TEST(origin, a_list_is_exact)
     CHECK(!allowed(list, 2, "example.com", "null", NULL));
 }
 
-TEST(origin, a_star_allows_everything_but_two)
+TEST(wt_origin, a_star_allows_everything_but_two)
 {
     static const char *const star[] = {"*"};
     CHECK(allowed(star, 1, "example.com", "https://any.net", NULL));
@@ -123,12 +127,12 @@ TEST(origin, a_star_allows_everything_but_two)
     CHECK(!allowed(star, 1, "example.com", "https://any.net", "https://any.net"));
 }
 
-TEST(origin, two_fields_are_refused)
+TEST(wt_origin, two_fields_are_refused)
 {
     CHECK(!allowed(no_list, 0, "example.com", "https://example.com", "https://example.com"));
 }
 
-TEST(origin, eight_kilobytes_are_refused)
+TEST(wt_origin, eight_kilobytes_are_refused)
 {
     char origin[8200];
     memset(origin, 'a', sizeof origin - 1);

@@ -9,8 +9,8 @@
  *              poll(ph_server_fd())  ->  while (ph_server_next()) act  -> ...
  *      ph_server_drain() -> PH_EVENT_STOPPED -> ph_server_free()
  *
- * A channel (ph_chan) is the one concept to learn: an HTTP request with its response, a
- * WebTransport session and a WebTransport stream are channels of different kinds.
+ * A channel (ph_chan) is the one concept to learn: an HTTP request with its response, a WebSocket,
+ * a WebTransport session and a WebTransport stream are channels of different kinds.
  *
  * Threads: unless a function says otherwise, everything that takes a ph_server, a ph_chan or a
  * ph_event is to be called from the one consumer thread. ph_buf references may be taken and dropped
@@ -166,40 +166,6 @@ typedef struct ph_certificate {
 /* Certificate number `index`: those of certfile and certificate in order, then the development
  * certificate. PH_E_NOTFOUND past the last. Any thread. */
 PH_API int ph_server_certificate(ph_server *server, size_t index, ph_certificate *out);
-/* The descriptor of the socket with the same `index`, for a process that is to share it
- * (bind=fd://N there). Borrow, until the server is freed or drains; PH_E_NOTFOUND past the last,
- * PH_E_STATE once started. */
-PH_API int ph_server_socket(const ph_server *server, size_t index);
-
-/* --- Several processes ---
- *
- * One process makes a server, starts none, and gives its sockets to others that serve (bind=fd://N
- * there): listening TCP and Unix sockets as they are, for any of them may accept a connection. QUIC
- * packets have to reach the process that has their connection: each process reads a UDP socket of
- * its own, has a number of its own (`worker`: in the low byte which socket, in the high byte what
- * tells it from who had that place before) and the same `secret`, and passes on what is not its. */
-
-/* Opens one more UDP socket on the address with the same `index`. They are numbered as they are
- * opened, from 0, which is that of ph_server_socket(); keep all open while any process serves.
- * Returns the descriptor (own), PH_E_NOTFOUND for what is no QUIC address, or PH_E_IO and a
- * sentence in `err`. Before the start. */
-PH_API int ph_server_open_sibling(const ph_server *server, size_t index, char *err, size_t err_len);
-/* Has the kernel give packets to the socket that their connection id names, of `sockets` of each
- * address, and new connections to the first `spread` of them. Again: when these change. PH_E_IO:
- * this kernel cannot; everything works all the same, by passing packets on. Nothing with
- * steering=off. */
-PH_API int ph_server_steer(const ph_server *server, unsigned sockets, unsigned spread);
-/* Takes one end of a pair of Unix datagram sockets: what others pass on. Before the start. */
-PH_API int ph_server_mesh(ph_server *server, int fd);
-/* Takes the other end of the pair of another worker: where packets with its number go; -1: it is
- * gone. At any time. */
-PH_API void ph_server_peer(ph_server *server, uint16_t worker, int fd);
-/* A successor reads the UDP sockets from now on: packets come through the mesh only. Before a
- * drain.
- */
-PH_API void ph_server_hand_over(ph_server *server);
-/* --- */
-
 /* Begins a graceful stop: no new connections, GOAWAY / Connection: close, a DRAIN capsule and
  * PH_EVENT_DRAIN for each session. When the last channel is closed, or `deadline_ms` has passed
  * (then the rest is closed by force), the I/O thread ends and PH_EVENT_STOPPED follows as the last
@@ -209,20 +175,24 @@ PH_API void ph_server_drain(ph_server *server, uint32_t deadline_ms);
  * not yet released are released. NULL is allowed. */
 PH_API void ph_server_free(ph_server *server);
 
-/* Counters since start; never reset. Limits that fired have one counter each. */
+/* Counters since start; never reset. Limits that fired have one counter each. The first two are
+ * figures of the moment instead. */
 #define PH_STATS_LIST(X)                                                                           \
+    X(queue_up)       /* now: messages that wait for the consumer */                               \
+    X(queue_down)     /* now: messages that wait for the I/O thread */                             \
     X(conns_accepted) /* QUIC and TCP connections taken */                                         \
     X(conns_closed)                                                                                \
     X(requests)                /* HTTP requests handed to the application */                       \
     X(sessions)                /* WebTransport sessions handed to the application */               \
+    X(sockets)                 /* WebSockets handed to the application */                          \
+    X(messages_in)             /* WebSocket messages received */                                   \
+    X(messages_out)            /* WebSocket messages sent */                                       \
     X(streams)                 /* WebTransport streams, both directions */                         \
     X(bytes_in)                /* payload bytes delivered to channels */                           \
     X(bytes_out)               /* payload bytes written by channels */                             \
     X(packets_in)              /* UDP datagrams received */                                        \
     X(packets_out)             /* QUIC packets sent */                                             \
     X(packets_dropped)         /* UDP datagrams that belonged to nothing or were malformed */      \
-    X(packets_forwarded)       /* UDP datagrams passed on to the worker they belong to */          \
-    X(packets_adopted)         /* UDP datagrams that another worker passed on */                   \
     X(send_calls)              /* system calls that sent packets */                                \
     X(recv_calls)              /* system calls that received packets */                            \
     X(datagrams_in)            /* WebTransport datagrams received */                               \
@@ -255,6 +225,10 @@ PH_API void ph_server_free(ph_server *server);
     X(certificates_replaced)   /* times that ph_server_reload() was followed */                    \
     X(early_requests)          /* requests taken in 0-RTT */                                       \
     X(early_refused)           /* answered with 425 */                                             \
+    X(limit_ws_size)           /* ws_max_size: the WebSocket was closed with 1009 */               \
+    X(limit_ws_frames)         /* ws_max_frames: closed with 1008 */                               \
+    X(limit_ws_queue)          /* times that reading stopped at ws_max_queue or ws_queue_bytes */  \
+    X(limit_ws_pongs)          /* pings of WebSocket clients that were not answered one by one */  \
     X(timeouts_handshake)                                                                          \
     X(timeouts_idle)                                                                               \
     X(timeouts_header)                                                                             \
@@ -264,11 +238,13 @@ PH_API void ph_server_free(ph_server *server);
     X(timeouts_no_request) /* no_request_timeout */                                                \
     X(timeouts_write)      /* write_stall_timeout */                                               \
     X(timeouts_accept)     /* wt_accept_timeout */                                                 \
-    X(origins_refused)     /* WebTransport from a foreign Origin */                                \
+    X(origins_refused)     /* WebTransport or WebSocket from a foreign Origin */                   \
     X(protocol_errors)     /* connections or streams closed for a peer's breach */                 \
     X(log_dropped)         /* log lines dropped because the ring was full */                       \
     X(copied)              /* payload bytes copied by our own code */                              \
     X(bells_up)            /* eventfd writes towards the consumer */                               \
+    X(timeouts_ws_ping)    /* ws_ping_timeout: closed with 1011 */                                 \
+    X(timeouts_ws_close)   /* ws_close_timeout: the peer did not close */                          \
     X(bells_down)          /* eventfd writes towards the I/O thread */
 
 typedef struct ph_stats {
@@ -290,6 +266,7 @@ typedef enum ph_chan_kind {
     PH_CHAN_HTTP,       /* one request and its response */
     PH_CHAN_WT_SESSION, /* one WebTransport session */
     PH_CHAN_WT_STREAM,  /* one WebTransport stream */
+    PH_CHAN_WEBSOCKET,  /* one WebSocket, over any version of HTTP */
 } ph_chan_kind;
 
 typedef enum ph_event_kind {
@@ -307,10 +284,12 @@ typedef enum ph_event_kind {
                               `has_code` */
     PH_EVENT_DRAIN,        /* session should finish soon; `local`: this server asked */
     PH_EVENT_WRITABLE,     /* answer to a ph_chan_wait_*() that returned 0 */
-    PH_EVENT_CLOSED, /* the last event of a channel; `clean`, `code`, and for sessions the reason in
-                        `data` */
-    PH_EVENT_LOG,    /* a log line of the core: `level`, `data`; chan is NULL */
-    PH_EVENT_STOPPED, /* the I/O thread has ended; the last event of a server */
+    PH_EVENT_CLOSED,       /* the last event of a channel; `clean`, `code`, and for sessions and
+                              WebSockets       the reason in `data` */
+    PH_EVENT_LOG,          /* a log line of the core: `level`, `data`; chan is NULL */
+    PH_EVENT_STOPPED,      /* the I/O thread has ended; the last event of a server */
+    PH_EVENT_SOCKET,  /* new PH_CHAN_WEBSOCKET: answer with ph_chan_accept() or ph_chan_respond() */
+    PH_EVENT_MESSAGE, /* a whole message of a WebSocket: `data`, `len` (0 is a message), `text` */
 } ph_event_kind;
 
 typedef struct ph_field {
@@ -331,11 +310,15 @@ struct ph_event {
     size_t len;             /* bytes */
     const ph_field *fields; /* TRAILERS: inside buf */
     size_t fields_len;
-    uint64_t code; /* 32-bit application code; HTTP CLOSED: the protocol's error code */
+    /* 32-bit application code; HTTP CLOSED: the protocol's error code; WebSocket CLOSED: the peer's
+     * code, 1005 when it gave none, 1006 when it left without closing, or the code that this side
+     * failed the connection with (1001, 1002, 1007, 1008, 1009, 1011) */
+    uint64_t code;
     bool has_code; /* false: the peer's code was outside the application range */
     bool fin;      /* DATA: the peer finished its sending side */
     bool clean; /* CLOSED: ended by close or FIN of either side, or the response was sent whole */
     bool local; /* DRAIN, CLOSED: this side did it */
+    bool text;  /* MESSAGE: text, in valid UTF-8; otherwise bytes */
     ph_log_level level;
 };
 
@@ -368,10 +351,11 @@ typedef struct ph_request {
     const ph_tls_info *tls_info; /* NULL without TLS */
     bool early_data;             /* came in 0-RTT: it may be the replay of another (RFC 8470) */
     bool has_body;               /* false: the DATA with fin follows at once and is empty */
-    /* WebTransport only: */
-    uint64_t session_id;        /* the CONNECT stream's QUIC id */
-    const char *const *offered; /* WT-Available-Protocols in order */
+    /* Sessions and WebSockets: */
+    const char *const *offered; /* subprotocols in order */
     size_t offered_len;
+    /* Sessions: */
+    uint64_t session_id;      /* the CONNECT stream's QUIC id */
     bool datagrams;           /* the peer takes datagrams */
     size_t max_datagram_size; /* largest payload now, bytes */
 } ph_request;
@@ -382,7 +366,7 @@ PH_API ph_chan_kind ph_chan_get_kind(const ph_chan *chan);
 PH_API uint64_t ph_chan_id(const ph_chan *chan);
 PH_API void ph_chan_set_user(ph_chan *chan, void *user);
 PH_API void *ph_chan_user(const ph_chan *chan);
-/* Head of an HTTP or session channel; NULL for streams. Borrow, until released. */
+/* Head of an HTTP, WebSocket or session channel; NULL for streams. Borrow, until released. */
 PH_API const ph_request *ph_chan_request(const ph_chan *chan);
 /* What TLS agreed on for its connection; for a stream that of its session. NULL without TLS.
  * Borrow, until released. */
@@ -392,20 +376,23 @@ PH_API const ph_tls_info *ph_chan_tls(const ph_chan *chan);
 PH_API size_t ph_chan_max_datagram_size(const ph_chan *chan);
 
 /* Says that you are done with a channel: no further event of it is delivered and the pointer is
- * invalid after this call. What was queued is still sent. An HTTP response or WebTransport session
- * that was not finished is aborted. Exactly once a channel, before or after its CLOSED. */
+ * invalid after this call. What was queued is still sent. An HTTP response, WebSocket or
+ * WebTransport session that was not finished is aborted. Exactly once a channel, before or after
+ * its CLOSED. */
 PH_API void ph_chan_release(ph_chan *chan);
 
-/* HTTP, and a session not yet accepted (which it rejects): sends the response head. `status` 200 to
- * 999, for sessions 300 to 599; 1xx are allowed before the final one. `fin`: there is no body.
- * Field names are lower-cased; PH_E_INVAL for names or values that HTTP forbids and for pseudo,
- * connection-specific and (for sessions) wt-protocol fields; fields are copied. PH_E_STATE when a
- * final head was sent already, PH_E_CLOSED when the peer is gone. */
+/* HTTP, and a session or WebSocket not yet accepted (which it rejects): sends the response head.
+ * `status` 200 to 999, for sessions and WebSockets 300 to 599; 1xx are allowed before the final
+ * one. `fin`: there is no body. Field names are lower-cased; PH_E_INVAL for names or values that
+ * HTTP forbids and for pseudo, connection-specific and (for sessions and WebSockets) handshake
+ * fields; fields are copied. PH_E_STATE when a final head was sent already, PH_E_CLOSED when the
+ * peer is gone. */
 PH_API int ph_chan_respond(ph_chan *chan, int status, const ph_field *fields, size_t fields_len,
                            bool fin);
-/* HTTP and WT stream: queues bytes, and the end when `fin`. Takes one reference to `buf` always
- * (NULL: no bytes). PH_E_STATE before the head or after the end; PH_E_CLOSED when the peer is gone
- * (bytes are dropped); a stream that the peer stopped swallows bytes and returns 0 (counted). */
+/* HTTP, a rejected session or WebSocket, and WT stream: queues bytes, and the end when `fin`. Takes
+ * one reference to `buf` always (NULL: no bytes). PH_E_STATE before the head or after the end;
+ * PH_E_CLOSED when the peer is gone (bytes are dropped); a stream that the peer stopped swallows
+ * bytes and returns 0 (counted). */
 PH_API int ph_chan_write(ph_chan *chan, ph_buf *buf, bool fin);
 /* HTTP: queues `len` bytes of a regular file from `offset` on, and the end when `fin`. Takes `fd`
  * always (it is closed when it is done with; give a duplicate of one that others use). The file is
@@ -421,6 +408,9 @@ PH_API int ph_chan_trailers(ph_chan *chan, const ph_field *fields, size_t fields
 PH_API void ph_chan_consume(ph_chan *chan, size_t bytes);
 /* Session: gives back `count` places in the inbound datagram queue. */
 PH_API void ph_chan_consume_datagrams(ph_chan *chan, size_t count);
+/* WebSocket: gives back the places of `count` messages, oldest first. With ws_max_queue of them, or
+ * ws_queue_bytes in them, no further message is read. */
+PH_API void ph_chan_consume_messages(ph_chan *socket, size_t count);
 /* HTTP: aborts the exchange (HTTP/1.1: closes the connection without a clean end; HTTP/3: `code` as
  * it stands). WT stream: abandons our sending side with the 32-bit application code; unsent bytes
  * are dropped. No effect after FIN was acknowledged or after an earlier reset. WT session: resets
@@ -432,10 +422,14 @@ PH_API int ph_chan_stop_sending(ph_chan *chan, uint64_t code);
 /* WT stream: urgency 0 (sent first) to 7, default 3. */
 PH_API int ph_chan_set_priority(ph_chan *chan, int urgency);
 
-/* Session: accepts it with status 200. `subprotocol` NULL or one of the offered ones (PH_E_INVAL
- * otherwise). */
+/* Session, WebSocket: accepts it (status 200, or 101 over HTTP/1.1). `subprotocol` NULL or one of
+ * the offered ones (PH_E_INVAL otherwise). */
 PH_API int ph_chan_accept(ph_chan *chan, const ph_field *fields, size_t fields_len,
                           const char *subprotocol);
+/* WebSocket: queues one message; takes one reference to `buf` always (NULL: an empty message).
+ * `text` promises valid UTF-8. Wait with ph_chan_wait_writable() as for writes. PH_E_STATE before
+ * it was accepted; PH_E_CLOSED after a close of either side. */
+PH_API int ph_chan_send_message(ph_chan *socket, ph_buf *buf, bool text);
 /* Session: opens a stream. The channel can be written at once; its id comes with PH_EVENT_OPENED,
  * when the peer's stream limit allows. NULL when the session is closed or not accepted. */
 PH_API ph_chan *ph_chan_open_stream(ph_chan *session, bool bidirectional);
@@ -445,7 +439,11 @@ PH_API ph_chan *ph_chan_open_stream(ph_chan *session, bool bidirectional);
 PH_API int ph_chan_send_datagram(ph_chan *session, ph_buf *buf, uint32_t max_age_ms);
 /* Session: sends WT_CLOSE_SESSION with the code and reason (cut to 1024 bytes at a UTF-8 boundary),
  * then FIN; aborts all streams. PH_EVENT_CLOSED follows when the peer has answered or a short time
- * has passed. A second close does nothing. */
+ * has passed. A second close does nothing.
+ * WebSocket: begins the closing handshake behind what was queued, with a code that may be sent
+ * (1000 to 1003, 1007 to 1014, 3000 to 4999; PH_E_INVAL otherwise) and a reason (cut to 123 bytes).
+ * PH_EVENT_CLOSED follows when the peer has answered, or ws_close_timeout after it could hear of
+ * it. An accepted socket only; before that, ph_chan_respond(). */
 PH_API int ph_chan_close(ph_chan *session, uint32_t code, const char *reason, size_t reason_len);
 /* Session: sends the WT_DRAIN_SESSION capsule. */
 PH_API int ph_chan_drain(ph_chan *session);

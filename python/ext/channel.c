@@ -1,6 +1,7 @@
 /*
- * channel.c - what HTTP exchanges and WebTransport sessions have in common: the queue of received
- * bytes, the FIFO of receive() calls, the life of the object, payloads on their way out.
+ * channel.c - what HTTP exchanges, WebSockets and WebTransport sessions have in common: the queue
+ * of received bytes, the FIFO of receive() calls, the life of the object, payloads on their way
+ * out.
  *
  * Life: pump.c makes a channel object for PH_EVENT_REQUEST and PH_EVENT_SESSION. While it is on the
  * server's list, the list holds a reference. It leaves the list when the application has ended and
@@ -37,16 +38,21 @@ static int inbox_grow(Inbox *inbox)
     return 0;
 }
 
-int inbox_put(Inbox *inbox, ph_buf *buf, const uint8_t *p, size_t n)
+int inbox_put_message(Inbox *inbox, ph_buf *buf, const uint8_t *p, size_t n, bool text)
 {
     if (inbox->count == inbox->cap && inbox_grow(inbox) < 0) {
         ph_buf_unref(buf);
         return -1;
     }
-    inbox->ring[(inbox->head + inbox->count) & (inbox->cap - 1)] = (Piece){buf, p, n};
+    inbox->ring[(inbox->head + inbox->count) & (inbox->cap - 1)] = (Piece){buf, p, n, text};
     inbox->count++;
     inbox->bytes += n;
     return 0;
+}
+
+int inbox_put(Inbox *inbox, ph_buf *buf, const uint8_t *p, size_t n)
+{
+    return inbox_put_message(inbox, buf, p, n, false);
 }
 
 /* Drops `n` bytes of the first piece, and the piece when that was all of it. */
@@ -61,6 +67,11 @@ static void inbox_skip(Inbox *inbox, size_t n)
     ph_buf_unref(piece->buf);
     inbox->head = (inbox->head + 1) & (inbox->cap - 1);
     inbox->count--;
+}
+
+void inbox_drop_piece(Inbox *inbox)
+{
+    inbox_skip(inbox, inbox->ring[inbox->head].n);
 }
 
 PyObject *inbox_take(State *st, Inbox *inbox, size_t max)
@@ -146,6 +157,25 @@ int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len)
         *len = (size_t)view.len;
     }
     PyBuffer_Release(&view);
+    return 0;
+}
+
+/* A str keeps its UTF-8 once that was asked for; one of ASCII is its own. */
+int payload_read_text(PyObject *obj, ph_buf **out, size_t *len)
+{
+    Py_ssize_t n;
+    const char *p = PyUnicode_AsUTF8AndSize(obj, &n);
+    *out = NULL;
+    *len = 0;
+    if (p == NULL)
+        return -1;
+    if (n == 0)
+        return 0;
+    *len = (size_t)n;
+    if (n <= PAYLOAD_INLINE_MAX || !PyUnicode_CheckExact(obj))
+        *out = ph_buf_copy(p, (size_t)n);
+    else
+        *out = ph_buf_wrap(p, (size_t)n, release_bytes, Py_NewRef(obj));
     return 0;
 }
 

@@ -6,8 +6,8 @@
  * says that ph_server_fd() is readable and puts them into channel objects; task.c steps the
  * application; await.c is what receive() and send() return.
  *
- *      ph_server_next() -> pump.c -> http.c | wt_session.c + wt_stream.c   (state of one channel)
- *      receive()/send() -> await.c -> the same files -> messages.c (dicts) -> ph_chan_*()
+ *      ph_server_next() -> pump.c -> http.c | websocket.c | wt_session.c + wt_stream.c   (one
+ * channel) receive()/send() -> await.c -> the same files -> messages.c (dicts) -> ph_chan_*()
  *
  * No static mutable objects: what lives as long as the module is in State, found through the type.
  * Functions return new references unless their name says borrowed; NULL or -1 means that a Python
@@ -71,6 +71,8 @@
     X(stream, "stream")                                                                            \
     X(stream_id, "stream_id")                                                                      \
     X(data, "data")                                                                                \
+    X(text, "text")                                                                                \
+    X(bytes, "bytes")                                                                              \
     X(end_stream, "end_stream")                                                                    \
     X(finish, "finish")                                                                            \
     X(tls, "tls")                                                                                  \
@@ -106,6 +108,8 @@
     X(slash, "/")                                                                                  \
     X(http, "http")                                                                                \
     X(https, "https")                                                                              \
+    X(ws, "ws")                                                                                    \
+    X(wss, "wss")                                                                                  \
     X(v1_0, "1.0")                                                                                 \
     X(v1_1, "1.1")                                                                                 \
     X(v2, "2")                                                                                     \
@@ -118,6 +122,7 @@
     X(PUT, "PUT")                                                                                  \
     X(CONNECT, "CONNECT")                                                                          \
     X(webtransport, "webtransport")                                                                \
+    X(websocket, "websocket")                                                                      \
     X(http_request, "http.request")                                                                \
     X(http_disconnect, "http.disconnect")                                                          \
     X(http_response_trailers, "http.response.trailers")                                            \
@@ -133,6 +138,10 @@
     X(wt_drain, "webtransport.drain")                                                              \
     X(wt_disconnect, "webtransport.disconnect")                                                    \
     X(wt_http_response, "webtransport.http.response")                                              \
+    X(ws_connect, "websocket.connect")                                                             \
+    X(ws_receive, "websocket.receive")                                                             \
+    X(ws_disconnect, "websocket.disconnect")                                                       \
+    X(ws_http_response, "websocket.http.response")                                                 \
     X(kind_exception, "exception")                                                                 \
     X(kind_disconnected, "disconnected")                                                           \
     X(kind_no_response, "no-response")                                                             \
@@ -141,20 +150,28 @@
 
 /* --- Module state --- */
 
-enum live_kind { LIVE_SERVER, LIVE_EXCHANGE, LIVE_SESSION, LIVE_STREAM, LIVE_AWAIT, LIVE_TASK };
-#define LIVE_KINDS 6
+enum live_kind {
+    LIVE_SERVER,
+    LIVE_EXCHANGE,
+    LIVE_SESSION,
+    LIVE_STREAM,
+    LIVE_AWAIT,
+    LIVE_TASK,
+    LIVE_SOCKET
+};
+#define LIVE_KINDS 7
 
 #define HEADER_SLOTS 256u /* of the table of common header names; a power of two */
 
 typedef struct State {
-    PyTypeObject *server_type, *exchange_type, *session_type, *await_type, *run_type;
+    PyTypeObject *server_type, *exchange_type, *session_type, *socket_type, *await_type, *run_type;
     PyObject *config_error, *certificate_error, *client_disconnected, *cancelled_error;
-    PyObject *http_types, *wt_types;      /* dict: message type -> int of enum message_kind */
-    PyObject *empty_bytes;                /* b"" */
-    PyObject *header_names[HEADER_SLOTS]; /* bytes objects, open addressing; scope.c */
-    PyObject *features;                   /* tuple of str: what webtransport scopes advertise */
-    int64_t live[LIVE_KINDS];             /* objects in use, for leak assertions */
-    bool unsupported_said; /* the hint about unsupported scopes was given, by any server */
+    PyObject *http_types, *wt_types, *ws_types; /* dict: message type -> int of enum message_kind */
+    PyObject *empty_bytes;                      /* b"" */
+    PyObject *header_names[HEADER_SLOTS];       /* bytes objects, open addressing; scope.c */
+    PyObject *features;       /* tuple of str: what webtransport scopes advertise */
+    int64_t live[LIVE_KINDS]; /* objects in use, for leak assertions */
+    bool unsupported_said;    /* the hint about unsupported scopes was given, by any server */
     struct {
 #define NAME_MEMBER(id, text) PyObject *id;
         NAMES(NAME_MEMBER)
@@ -203,7 +220,8 @@ static inline void link_remove(Link *link)
 typedef struct Piece {
     ph_buf *buf; /* own */
     const uint8_t *p;
-    size_t n; /* bytes left of it */
+    size_t n;  /* bytes left of it */
+    bool text; /* a message of a WebSocket: a text */
 } Piece;
 
 /* A queue of received pieces. Zero is empty. */
@@ -215,6 +233,9 @@ typedef struct Inbox {
 
 /* Takes `buf`. 0, or -1 when there is no memory. */
 int inbox_put(Inbox *inbox, ph_buf *buf, const uint8_t *p, size_t n);
+int inbox_put_message(Inbox *inbox, ph_buf *buf, const uint8_t *p, size_t n, bool text);
+/* Drops the first piece. */
+void inbox_drop_piece(Inbox *inbox);
 /* A bytes object with at most `max` bytes from the front. */
 PyObject *inbox_take(State *st, Inbox *inbox, size_t max);
 /* A bytes object with the first piece; for datagrams. */
@@ -223,7 +244,7 @@ PyObject *inbox_take_piece(Inbox *inbox);
 size_t inbox_clear(Inbox *inbox);
 void inbox_fini(Inbox *inbox);
 
-/* --- Messages (messages.c) --- */
+/* --- Messages (messages.c reads, events.c makes) --- */
 
 /* From MESSAGE_WT_OPEN on: for sessions that were accepted. */
 enum message_kind {
@@ -233,6 +254,11 @@ enum message_kind {
     MESSAGE_HTTP_PATH,
     MESSAGE_HTTP_FILE,
     MESSAGE_HTTP_HINT,
+    MESSAGE_WS_ACCEPT,
+    MESSAGE_WS_SEND,
+    MESSAGE_WS_CLOSE,
+    MESSAGE_WS_RESPONSE_START,
+    MESSAGE_WS_RESPONSE_BODY,
     MESSAGE_WT_ACCEPT,
     MESSAGE_WT_CLOSE,
     MESSAGE_WT_RESPONSE_START,
@@ -268,7 +294,9 @@ typedef struct Message {
     bool end;      /* end_stream, or more_* False */
     bool trailers; /* http start */
     bool bidirectional;
-    bool wait; /* datagram */
+    bool wait;     /* datagram */
+    bool is_text;  /* of a WebSocket */
+    bool has_code; /* of a WebSocket's close */
     bool has_priority;
     int urgency; /* 0 to 7 */
     int status;  /* 0: absent */
@@ -305,6 +333,9 @@ PyObject *message_stream_opened(State *st, uint64_t id, bool bidirectional, PyOb
 PyObject *message_stream_code(State *st, PyObject *type, uint64_t id, bool has_code, uint64_t code);
 PyObject *message_datagram(State *st, PyObject *data);
 PyObject *message_drain(State *st, bool local);
+/* Takes the first piece of the inbox. */
+PyObject *message_socket_receive(State *st, Inbox *inbox, bool text);
+PyObject *message_socket_disconnect(State *st, uint32_t code, PyObject *reason);
 PyObject *message_wt_disconnect(State *st, uint32_t code, PyObject *reason, bool clean);
 
 /* --- Server (server.c, pump.c) --- */
@@ -318,7 +349,7 @@ typedef struct Server {
     PyThread_type_lock lock; /* held while `core` is used without the interpreter lock, or closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
-    PyObject *http_template, *wt_template;                 /* dicts; scope.c */
+    PyObject *http_template, *wt_template, *ws_template;   /* dicts; scope.c */
     PyObject *tls_cert; /* str of the last server certificate told; NULL: none yet; scope.c */
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */
@@ -351,7 +382,7 @@ void server_app_error(Server *server, PyObject *scope, PyObject *exc, PyObject *
 
 /* --- Channels (channel.c) --- */
 
-/* What the two kinds of channel object do. */
+/* What the kinds of channel object do. */
 typedef struct ChannelOps {
     const char *kind; /* "http": in task names */
     enum live_kind live;
@@ -373,7 +404,7 @@ typedef struct ChannelOps {
     void (*drop)(Channel *channel);
 } ChannelOps;
 
-/* Base of Exchange and Session. On the server's list, which holds a reference, until the
+/* Base of Exchange, Socket and Session. On the server's list, which holds a reference, until the
  * application has ended and the core's channel was released. */
 struct Channel {
     PyObject_HEAD State *st;
@@ -416,6 +447,8 @@ int channel_receive(Channel *channel, Await *await, PyObject **result);
 int channel_is_disconnect(const Channel *channel, PyObject *exc);
 /* Wraps bytes, copies everything else. 0: *out (own) may be NULL for no bytes. */
 int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len);
+/* The same for a str, as UTF-8. */
+int payload_read_text(PyObject *obj, ph_buf **out, size_t *len);
 uint64_t clock_ns(void);
 /* Sets ClientDisconnected; always -1. */
 int fail_disconnected(State *st, const char *what);
@@ -424,6 +457,8 @@ Channel *http_new(Server *server, ph_event *event);
 int http_type_new(PyObject *module, State *st);
 Channel *session_new(Server *server, ph_event *event);
 int session_type_new(PyObject *module, State *st);
+Channel *socket_new(Server *server, ph_event *event);
+int socket_type_new(PyObject *module, State *st);
 
 /* --- Awaitables (await.c) --- */
 
@@ -490,6 +525,7 @@ int scope_init(State *st);
 int scope_prepare(Server *server); /* at start, when its settings are known */
 PyObject *scope_http(Server *server, const ph_request *request);
 PyObject *scope_webtransport(Server *server, const ph_request *request);
+PyObject *scope_websocket(Server *server, const ph_request *request);
 
 /* --- Exceptions across versions --- */
 

@@ -351,6 +351,11 @@ static int http_step(Exchange *ex, Await *await, Message *message)
     case MESSAGE_WT_RESUME:
     case MESSAGE_WT_DATAGRAM:
     case MESSAGE_WT_DRAIN:
+    case MESSAGE_WS_ACCEPT:
+    case MESSAGE_WS_SEND:
+    case MESSAGE_WS_CLOSE:
+    case MESSAGE_WS_RESPONSE_START:
+    case MESSAGE_WS_RESPONSE_BODY:
         break;
     }
     Py_UNREACHABLE();
@@ -439,6 +444,8 @@ static void http_on_event(Channel *channel, ph_event *event)
     case PH_EVENT_DRAIN:
     case PH_EVENT_LOG:
     case PH_EVENT_STOPPED:
+    case PH_EVENT_SOCKET:
+    case PH_EVENT_MESSAGE:
         break;
     }
 }

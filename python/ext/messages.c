@@ -1,9 +1,9 @@
 /*
- * messages.c - the only place where ASGI message dicts are read and made.
+ * messages.c - the only place where ASGI message dicts are read; events.c makes them.
  *
  * Reading turns a dict into a Message: types, ranges and header syntax are checked here, with
  * TypeError for a wrong Python type and ValueError for a wrong value; what depends on the state of
- * a channel is checked by its owner. Making uses the interned key objects of the module state.
+ * a channel is checked by its owner.
  *
  * docs/asgi-webtransport.md is the contract for the webtransport scope. Everywhere a stream is
  * named, "stream" and "stream_id" mean the same.
@@ -202,6 +202,7 @@ static int read_status(State *st, PyObject *dict, uint64_t min, uint64_t max, Me
 enum field_rule {
     FIELDS_HTTP,    /* connection-specific fields are ours and are left out */
     FIELDS_SESSION, /* they, and wt-protocol, are refused */
+    FIELDS_SOCKET,  /* they are left out; those of the handshake are refused */
 };
 
 void fields_clear(Fields *fields)
@@ -315,6 +316,13 @@ static bool is_connection_specific(const char *name, size_t n)
     return false;
 }
 
+/* RFC 6455 4.2.2: the server makes these; a subprotocol has a key of its own in the message. */
+static bool is_handshake(const char *name, size_t n)
+{
+    return name_is(name, n, "sec-websocket-protocol") || name_is(name, n, "sec-websocket-accept") ||
+           name_is(name, n, "sec-websocket-extensions");
+}
+
 static int bad_field(const char *what, PyObject *part)
 {
     PyErr_Format(PyExc_ValueError, "invalid header %s: %R", what, part);
@@ -363,6 +371,10 @@ static int add_field(Fields *fields, PyObject *name_part, PyObject *value_part,
     bool ours = is_connection_specific(name, name_len);
     if (rule == FIELDS_HTTP && name_is(name, name_len, "connection"))
         ours = false; /* "close" means something to HTTP/1.1; the core drops the rest */
+    if (rule == FIELDS_SOCKET && is_handshake(name, name_len)) {
+        bad_field("name, which the server sets", name_part);
+        goto out;
+    }
     if (rule == FIELDS_SESSION && (ours || name_is(name, name_len, "wt-protocol"))) {
         bad_field("name, which the server sets", name_part);
         goto out;
@@ -596,6 +608,51 @@ static int read_hint(State *st, PyObject *dict, Message *out)
     return rc < 0 || PyErr_Occurred() ? -1 : 0;
 }
 
+static int read_ws_accept(State *st, PyObject *dict, Message *out)
+{
+    if (read_text(dict, st->str.subprotocol, &out->text) < 0)
+        return -1;
+    return read_headers(st, dict, FIELDS_SOCKET, out);
+}
+
+static int read_ws_response_start(State *st, PyObject *dict, Message *out)
+{
+    if (need_status(read_status(st, dict, 300, 599, out)) < 0)
+        return -1;
+    return read_headers(st, dict, FIELDS_SOCKET, out);
+}
+
+/* One of text and bytes; the other may be there as None. */
+static int read_ws_send(State *st, PyObject *dict, Message *out)
+{
+    PyObject *text = get_borrowed(dict, st->str.text);
+    PyObject *bytes = text != NULL || !PyErr_Occurred() ? get_borrowed(dict, st->str.bytes) : NULL;
+    if (PyErr_Occurred())
+        return -1;
+    bool has_text = text != NULL && text != Py_None, has_bytes = bytes != NULL && bytes != Py_None;
+    if (has_text == has_bytes) {
+        PyErr_SetString(PyExc_ValueError, "the message needs one of 'text' and 'bytes'");
+        return -1;
+    }
+    out->is_text = has_text;
+    if (has_bytes)
+        return payload_read(bytes, "bytes", &out->buf, &out->len);
+    if (!PyUnicode_Check(text))
+        return wrong_type(st->str.text, "str or None", text);
+    return payload_read_text(text, &out->buf, &out->len);
+}
+
+static int read_ws_close(State *st, PyObject *dict, Message *out)
+{
+    PyObject *code = get_borrowed(dict, st->str.code);
+    if (code == NULL && PyErr_Occurred())
+        return -1;
+    out->has_code = code != NULL && code != Py_None;
+    if (out->has_code && read_code(st, dict, out) < 0)
+        return -1;
+    return read_text(dict, st->str.reason, &out->text);
+}
+
 static int read_kind(State *st, PyObject *dict, Message *out)
 {
     switch (out->kind) {
@@ -603,7 +660,16 @@ static int read_kind(State *st, PyObject *dict, Message *out)
         return read_http_start(st, dict, out);
     case MESSAGE_HTTP_BODY:
     case MESSAGE_WT_RESPONSE_BODY:
+    case MESSAGE_WS_RESPONSE_BODY:
         return read_body(st, dict, out);
+    case MESSAGE_WS_ACCEPT:
+        return read_ws_accept(st, dict, out);
+    case MESSAGE_WS_SEND:
+        return read_ws_send(st, dict, out);
+    case MESSAGE_WS_CLOSE:
+        return read_ws_close(st, dict, out);
+    case MESSAGE_WS_RESPONSE_START:
+        return read_ws_response_start(st, dict, out);
     case MESSAGE_HTTP_TRAILERS:
         return read_trailers(st, dict, out);
     case MESSAGE_HTTP_PATH:
@@ -692,119 +758,4 @@ int message_traverse(const Message *message, visitproc visit, void *arg)
     Py_VISIT(message->text);
     Py_VISIT(message->tag);
     return 0;
-}
-
-/* --- Making --- */
-
-int dict_put(PyObject *dict, PyObject *key, PyObject *value)
-{
-    if (value == NULL)
-        return -1;
-    int rc = PyDict_SetItem(dict, key, value);
-    Py_DECREF(value);
-    return rc;
-}
-
-static PyObject *fail(PyObject *dict)
-{
-    Py_DECREF(dict);
-    return NULL;
-}
-
-PyObject *message_of_type(State *st, PyObject *type)
-{
-    PyObject *dict = PyDict_New();
-    if (dict != NULL && PyDict_SetItem(dict, st->str.type, type) < 0)
-        return fail(dict);
-    return dict;
-}
-
-PyObject *message_http_request(State *st, PyObject *body, bool more)
-{
-    PyObject *dict = message_of_type(st, st->str.http_request);
-    if (dict == NULL)
-        return NULL;
-    if (PyDict_SetItem(dict, st->str.body, body) < 0 ||
-        PyDict_SetItem(dict, st->str.more_body, more ? Py_True : Py_False) < 0)
-        return fail(dict);
-    return dict;
-}
-
-/* Five keys at most until the last message of a stream: such a dict needs the smallest table. */
-PyObject *message_stream_receive(State *st, uint64_t id, PyObject *data, bool end)
-{
-    PyObject *dict = message_of_type(st, st->str.wt_receive);
-    if (dict == NULL)
-        return NULL;
-    PyObject *number = PyLong_FromUnsignedLongLong(id);
-    int rc = -1;
-    if (number != NULL && PyDict_SetItem(dict, st->str.stream_id, number) == 0 &&
-        PyDict_SetItem(dict, st->str.stream, number) == 0 &&
-        PyDict_SetItem(dict, st->str.data, data) == 0)
-        rc = PyDict_SetItem(dict, st->str.end_stream, end ? Py_True : Py_False);
-    Py_XDECREF(number);
-    if (rc == 0 && end)
-        rc = PyDict_SetItem(dict, st->str.more_body, Py_False);
-    return rc < 0 ? fail(dict) : dict;
-}
-
-static PyObject *stream_message(State *st, PyObject *type, uint64_t id)
-{
-    PyObject *dict = message_of_type(st, type);
-    if (dict == NULL)
-        return NULL;
-    PyObject *number = PyLong_FromUnsignedLongLong(id);
-    int rc = -1;
-    if (number != NULL && PyDict_SetItem(dict, st->str.stream_id, number) == 0)
-        rc = PyDict_SetItem(dict, st->str.stream, number);
-    Py_XDECREF(number);
-    return rc < 0 ? fail(dict) : dict;
-}
-
-PyObject *message_stream_opened(State *st, uint64_t id, bool bidirectional, PyObject *tag)
-{
-    PyObject *dict = stream_message(st, st->str.wt_opened, id);
-    if (dict == NULL)
-        return NULL;
-    if (PyDict_SetItem(dict, st->str.bidirectional, bidirectional ? Py_True : Py_False) < 0 ||
-        PyDict_SetItem(dict, st->str.tag, tag != NULL ? tag : Py_None) < 0)
-        return fail(dict);
-    return dict;
-}
-
-PyObject *message_stream_code(State *st, PyObject *type, uint64_t id, bool has_code, uint64_t code)
-{
-    PyObject *dict = stream_message(st, type, id);
-    if (dict == NULL)
-        return NULL;
-    PyObject *value = has_code ? PyLong_FromUnsignedLongLong(code) : Py_NewRef(Py_None);
-    return dict_put(dict, st->str.code, value) < 0 ? fail(dict) : dict;
-}
-
-PyObject *message_datagram(State *st, PyObject *data)
-{
-    PyObject *dict = message_of_type(st, st->str.wt_datagram);
-    if (dict != NULL && PyDict_SetItem(dict, st->str.data, data) < 0)
-        return fail(dict);
-    return dict;
-}
-
-PyObject *message_drain(State *st, bool local)
-{
-    PyObject *dict = message_of_type(st, st->str.wt_drain);
-    if (dict != NULL && PyDict_SetItem(dict, st->str.local, local ? Py_True : Py_False) < 0)
-        return fail(dict);
-    return dict;
-}
-
-PyObject *message_wt_disconnect(State *st, uint32_t code, PyObject *reason, bool clean)
-{
-    PyObject *dict = message_of_type(st, st->str.wt_disconnect);
-    if (dict == NULL)
-        return NULL;
-    if (dict_put(dict, st->str.code, PyLong_FromUnsignedLong(code)) < 0 ||
-        PyDict_SetItem(dict, st->str.reason, reason) < 0 ||
-        PyDict_SetItem(dict, st->str.clean, clean ? Py_True : Py_False) < 0)
-        return fail(dict);
-    return dict;
 }

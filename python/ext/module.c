@@ -74,8 +74,8 @@ static int put_count(PyObject *dict, const char *prefix, const char *name, int64
 
 static PyObject *core_live_objects(PyObject *module, PyObject *Py_UNUSED(unused))
 {
-    static const char *const kinds[LIVE_KINDS] = {"server", "exchange", "session",
-                                                  "stream", "await",    "task"};
+    static const char *const kinds[LIVE_KINDS] = {"server", "exchange", "session", "stream",
+                                                  "await",  "task",     "socket"};
     const State *st = state_of(module);
     PyObject *dict = PyDict_New();
     const char *name;
@@ -146,6 +146,14 @@ static const struct type_name wt_types[] = {
     {"webtransport.drain", MESSAGE_WT_DRAIN},
 };
 
+static const struct type_name ws_types[] = {
+    {"websocket.accept", MESSAGE_WS_ACCEPT},
+    {"websocket.send", MESSAGE_WS_SEND},
+    {"websocket.close", MESSAGE_WS_CLOSE},
+    {"websocket.http.response.start", MESSAGE_WS_RESPONSE_START},
+    {"websocket.http.response.body", MESSAGE_WS_RESPONSE_BODY},
+};
+
 static PyObject *types_dict(const struct type_name *types, size_t n)
 {
     PyObject *dict = PyDict_New();
@@ -195,11 +203,13 @@ static int core_exec(PyObject *module)
         return -1;
     st->http_types = types_dict(http_types, sizeof(http_types) / sizeof(http_types[0]));
     st->wt_types = types_dict(wt_types, sizeof(wt_types) / sizeof(wt_types[0]));
-    if (st->http_types == NULL || st->wt_types == NULL || scope_init(st) < 0)
+    st->ws_types = types_dict(ws_types, sizeof(ws_types) / sizeof(ws_types[0]));
+    if (st->http_types == NULL || st->wt_types == NULL || st->ws_types == NULL ||
+        scope_init(st) < 0)
         return -1;
     if (server_type_new(module, st) < 0 || http_type_new(module, st) < 0 ||
-        session_type_new(module, st) < 0 || await_type_new(module, st) < 0 ||
-        run_type_new(module, st) < 0)
+        session_type_new(module, st) < 0 || socket_type_new(module, st) < 0 ||
+        await_type_new(module, st) < 0 || run_type_new(module, st) < 0)
         return -1;
     if (PyModule_AddType(module, st->server_type) < 0)
         return -1;
@@ -212,6 +222,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->server_type);
     Py_VISIT(st->exchange_type);
     Py_VISIT(st->session_type);
+    Py_VISIT(st->socket_type);
     Py_VISIT(st->await_type);
     Py_VISIT(st->run_type);
     Py_VISIT(st->config_error);
@@ -220,6 +231,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->cancelled_error);
     Py_VISIT(st->http_types);
     Py_VISIT(st->wt_types);
+    Py_VISIT(st->ws_types);
     Py_VISIT(st->features);
     return 0;
 }
@@ -230,6 +242,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(st->server_type);
     Py_CLEAR(st->exchange_type);
     Py_CLEAR(st->session_type);
+    Py_CLEAR(st->socket_type);
     Py_CLEAR(st->await_type);
     Py_CLEAR(st->run_type);
     Py_CLEAR(st->config_error);
@@ -238,6 +251,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(st->cancelled_error);
     Py_CLEAR(st->http_types);
     Py_CLEAR(st->wt_types);
+    Py_CLEAR(st->ws_types);
     Py_CLEAR(st->features);
     return 0;
 }

@@ -127,11 +127,13 @@ static void on_stopped(Server *server)
     Py_XDECREF(none);
 }
 
-/* A new request or session. Trouble in making its objects is ours, and answered with 500. */
+/* A new request, WebSocket or session. Trouble in making its objects is ours, and answered with
+ * 500. */
 static void on_new(Server *server, ph_event *event)
 {
-    Channel *channel =
-        event->kind == PH_EVENT_REQUEST ? http_new(server, event) : session_new(server, event);
+    Channel *channel = event->kind == PH_EVENT_REQUEST  ? http_new(server, event)
+                       : event->kind == PH_EVENT_SOCKET ? socket_new(server, event)
+                                                        : session_new(server, event);
     if (channel == NULL) {
         PyErr_WriteUnraisable((PyObject *)server);
         ph_chan_respond(event->chan, 500, NULL, 0, true);
@@ -190,6 +192,7 @@ static void dispatch(Server *server, ph_event *event)
         break;
     case PH_EVENT_REQUEST:
     case PH_EVENT_SESSION:
+    case PH_EVENT_SOCKET:
         on_new(server, event);
         break;
     case PH_EVENT_STREAM:
@@ -197,6 +200,7 @@ static void dispatch(Server *server, ph_event *event)
     case PH_EVENT_DATA:
     case PH_EVENT_TRAILERS:
     case PH_EVENT_DATAGRAM:
+    case PH_EVENT_MESSAGE:
     case PH_EVENT_RESET:
     case PH_EVENT_STOP_SENDING:
     case PH_EVENT_DRAIN:

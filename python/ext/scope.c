@@ -1,5 +1,5 @@
 /*
- * scope.c - scope dicts of HTTP requests and WebTransport sessions.
+ * scope.c - scope dicts of HTTP requests, WebSockets and WebTransport sessions.
  *
  * Each scope is a fresh dict with fresh containers, because middleware changes them; only the
  * immutable objects inside (names, versions, common header names) are shared. Names of common
@@ -315,21 +315,23 @@ static PyObject *make_asgi(State *st)
 
 /* A dict with the keys of a scope in order, and the values that never change. Copying it is cheaper
  * than letting a new dict grow. */
-static PyObject *make_template(const Server *server, PyObject *type, bool is_webtransport)
+static PyObject *make_template(const Server *server, PyObject *type)
 {
     State *st = server->st;
+    bool has_method = type != st->str.websocket, has_subprotocols = type != st->str.http;
     PyObject *const unset[] = {st->str.asgi,   st->str.http_version, st->str.server,
                                st->str.client, st->str.scheme,       st->str.method,
                                st->str.path,   st->str.raw_path,     st->str.query_string,
                                st->str.headers};
     PyObject *dict = message_of_type(st, type);
     for (size_t i = 0; dict != NULL && i < COUNT_OF(unset); i++) {
-        if (PyDict_SetItem(dict, unset[i], Py_None) < 0)
+        if ((has_method || unset[i] != st->str.method) &&
+            PyDict_SetItem(dict, unset[i], Py_None) < 0)
             Py_CLEAR(dict);
     }
     if (dict != NULL && PyDict_SetItem(dict, st->str.root_path, server->root_path) == 0 &&
         (server->state == NULL || PyDict_SetItem(dict, st->str.state, Py_None) == 0) &&
-        (!is_webtransport || PyDict_SetItem(dict, st->str.subprotocols, Py_None) == 0) &&
+        (!has_subprotocols || PyDict_SetItem(dict, st->str.subprotocols, Py_None) == 0) &&
         PyDict_SetItem(dict, st->str.extensions, Py_None) == 0)
         return dict;
     Py_XDECREF(dict);
@@ -339,14 +341,17 @@ static PyObject *make_template(const Server *server, PyObject *type, bool is_web
 int scope_prepare(Server *server)
 {
     State *st = server->st;
-    server->http_template = make_template(server, st->str.http, false);
+    server->http_template = make_template(server, st->str.http);
     if (server->http_template == NULL)
         return -1;
-    server->wt_template = make_template(server, st->str.webtransport, true);
-    return server->wt_template == NULL ? -1 : 0;
+    server->wt_template = make_template(server, st->str.webtransport);
+    if (server->wt_template == NULL)
+        return -1;
+    server->ws_template = make_template(server, st->str.websocket);
+    return server->ws_template == NULL ? -1 : 0;
 }
 
-/* What both kinds have. */
+/* What all kinds have, and the method of those whose template has one. */
 static PyObject *make_common(Server *server, const ph_request *request, PyObject *template)
 {
     State *st = server->st;
@@ -361,7 +366,8 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
         dict_put(scope, st->str.client, make_address(request->client_host, request->client_port)) ==
             0 &&
         dict_put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&
-        dict_put(scope, st->str.method, make_method(st, request->method)) == 0 &&
+        (template == server->ws_template ||
+         dict_put(scope, st->str.method, make_method(st, request->method)) == 0) &&
         put_target(st, server, request->target, scope) == 0 &&
         dict_put(scope, st->str.headers, make_headers(st, request)) == 0 &&
         (server->state == NULL || dict_put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
@@ -511,5 +517,23 @@ PyObject *scope_webtransport(Server *server, const ph_request *request)
                   dict_put(extensions, st->str.webtransport, make_capabilities(st, request)) == 0 &&
                   dict_put(extensions, st->str.wt_http_response, PyDict_New()) == 0 &&
                   put_tls(server, extensions, request) == 0;
+    return complete(st, scope, extensions, filled);
+}
+
+PyObject *scope_websocket(Server *server, const ph_request *request)
+{
+    State *st = server->st;
+    PyObject *scope = make_common(server, request, server->ws_template);
+    PyObject *extensions = PyDict_New();
+    bool filled = scope != NULL && extensions != NULL;
+    if (filled) { /* a trusted proxy may have said what the client's scheme is */
+        PyObject *scheme = PyDict_GetItemWithError(scope, st->str.scheme);
+        bool is_safe = scheme != NULL && PyUnicode_Compare(scheme, st->str.https) == 0;
+        filled = !PyErr_Occurred() &&
+                 PyDict_SetItem(scope, st->str.scheme, is_safe ? st->str.wss : st->str.ws) == 0;
+    }
+    filled = filled && dict_put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
+             dict_put(extensions, st->str.ws_http_response, PyDict_New()) == 0 &&
+             put_tls(server, extensions, request) == 0;
     return complete(st, scope, extensions, filled);
 }

@@ -413,6 +413,11 @@ static int session_step(Session *session, Await *await, Message *message, PyObje
     case MESSAGE_HTTP_START: /* wt_types has none of these */
     case MESSAGE_HTTP_BODY:
     case MESSAGE_HTTP_TRAILERS:
+    case MESSAGE_WS_ACCEPT:
+    case MESSAGE_WS_SEND:
+    case MESSAGE_WS_CLOSE:
+    case MESSAGE_WS_RESPONSE_START:
+    case MESSAGE_WS_RESPONSE_BODY:
     case MESSAGE_HTTP_PATH:
     case MESSAGE_HTTP_FILE:
     case MESSAGE_HTTP_HINT:

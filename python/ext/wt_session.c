@@ -183,6 +183,8 @@ static void session_on_event(Channel *channel, ph_event *event)
     case PH_EVENT_STOP_SENDING:
     case PH_EVENT_LOG:
     case PH_EVENT_STOPPED:
+    case PH_EVENT_SOCKET:
+    case PH_EVENT_MESSAGE:
         break;
     }
     session_leave(session);

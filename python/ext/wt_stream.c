@@ -489,6 +489,8 @@ int stream_on_event(Stream *stream, ph_event *event)
     case PH_EVENT_DRAIN:
     case PH_EVENT_LOG:
     case PH_EVENT_STOPPED:
+    case PH_EVENT_SOCKET:
+    case PH_EVENT_MESSAGE:
         return 0;
     }
     return 0;

@@ -60,6 +60,16 @@ class CoreOptions(Options):
     cancel_burst: int | None
     cancel_rate: int | None
     webtransport: bool | None
+    websocket: bool | None
+    ws_allowed_origin: str | Iterable[str] | None
+    ws_max_size: int | str | None
+    ws_max_frames: int | None
+    ws_max_queue: int | None
+    ws_queue_bytes: int | str | None
+    ws_ping_interval: float | str | None
+    ws_ping_timeout: float | str | None
+    ws_close_timeout: float | str | None
+    ws_per_message_deflate: bool | None
     wt_allowed_origin: str | Iterable[str] | None
     wt_max_sessions: int | None
     wt_session_burst: int | None
@@ -87,7 +97,6 @@ class CoreOptions(Options):
     uds_user: str | None
     uds_group: str | None
     reuse_port: bool | None
-    steering: bool | None
     gso: bool | None
     gro: bool | None
     secret: str | None

@@ -300,24 +300,28 @@ class Listed(Kind):
 
 
 class Address(Kind):
-    """A place to listen at. Only its form is checked: whether a host exists is the core's question
-    to the system, and so is everything about unix:PATH and fd://N."""
+    """A place to listen at; `named`: also a path or a descriptor. Only its form is checked: whether
+    a host exists is the core's question to the system, and so is everything about unix:PATH and
+    fd://N."""
 
     metavar = "ADDRESS"
-    accepts = "host:port, [v6]:port, :port, unix:path, fd://N"
+
+    def __init__(self, named: bool = True) -> None:
+        self.named = named
+        self.accepts = "host:port, [v6]:port, :port" + (", unix:path, fd://N" if named else "")
 
     def check(self, name: str, value: Any) -> None:
         if not isinstance(value, str):
             raise ConfigError(f"{name}: {value!r} is not a string such as 'localhost:8000'")
-        if is_named(value):
+        if self.named and is_named(value):
             return
         host, colon, port = value.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         port_ok = port.isascii() and port.isdigit() and int(port) <= 65535
         if not colon or not port_ok or (":" in host and not bracketed):
             raise ConfigError(
-                f"{name}: {value!r} is not HOST:PORT, such as localhost:8000 or [::1]:8000; nor is"
-                " it unix:PATH or fd://N"
+                f"{name}: {value!r} is not HOST:PORT, such as localhost:8000 or [::1]:8000"
+                + ("; nor is it unix:PATH or fd://N" if self.named else "")
             )
 
 

@@ -244,7 +244,7 @@ def app_error(scope: dict[str, Any], exc: BaseException | None, kind: str) -> No
     elif kind == "disconnected":
         error_log.debug("app: raised after its client left %s", where, exc_info=exc)
     elif kind == "no-accept":
-        error_log.error("app: returned before it answered webtransport.connect %s", where)
+        error_log.error("app: returned before it answered %s.connect %s", scope["type"], where)
     elif kind == "no-response":
         error_log.error("app: returned without a complete response %s", where)
     else:

@@ -62,6 +62,9 @@ class LineWriter:
             if data:
                 self._queue(data)
 
+    def waiting(self) -> int:
+        return len(self._lines)
+
     def flush(self, seconds: float) -> None:
         """Waits until everything is written, or for so long."""
         deadline = time.monotonic() + seconds

@@ -17,7 +17,6 @@ from typing import Any
 from . import _core, access, hosts, kinds
 
 LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
-MAX_WORKERS = 256  # as many as connection ids can tell apart
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
 
 APPLICATION = "Application"
@@ -25,10 +24,11 @@ ADDRESSES = "Addresses"
 TLS = "TLS"
 HTTP = "HTTP"
 PROXIES = "Behind a proxy"
+METRICS = "Metrics"
 LOG = "Log"
 PROCESS = "Process"
 LIMITS = "Limits and tuning of the core"
-GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, LOG, PROCESS, LIMITS)
+GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, METRICS, LOG, PROCESS, LIMITS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +150,9 @@ class Options:
         "Whether they are believed; without forwarded_allow_ips from loopback addresses and Unix"
         " sockets.", shown="on with forwarded_allow_ips")
 
+    metrics_bind: Several | None = row(None, METRICS, kinds.Listed(kinds.Address(named=False)),
+        "Address of the metrics for Prometheus, at /metrics; whoever can connect can read them.")
+
     log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
         "Lines below are not made; trace adds every ASGI message.")
     log_format: str = row("text", LOG, kinds.Choice("text", "json"),
@@ -172,13 +175,6 @@ class Options:
     app_watchdog: float = row(0.0, PROCESS, kinds.Seconds(0, 86400),
         "Standstill of the event loop after which the process prints where it stands and ends with"
         " exit code 1, for a supervisor to start another; 0: never.")
-    workers: int | None = row(None, PROCESS, kinds.Number(1, MAX_WORKERS),
-        "Processes that serve; more than one need the application by name.",
-        env=("WEB_CONCURRENCY",), shown="1")
-    timeout_worker_healthcheck: float = row(30.0, PROCESS, kinds.Seconds(0.1, 86400),
-        "How long the event loop of a worker may show no sign of life before it is replaced.")
-    pid: PathLike | None = row(None, PROCESS, kinds.Path(),
-        "File for the process number; removed at exit.")
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # fmt: on
 

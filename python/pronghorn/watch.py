@@ -21,6 +21,7 @@ from types import FrameType
 from . import log
 
 BEATS = 4  # marks within the shortest time that matters
+PERIOD = 1.0  # seconds between marks when no time matters
 FRAMES = 8  # innermost, in the log
 AGAIN = 10.0  # seconds between two lines with frames
 
@@ -34,7 +35,9 @@ class LoopWatch:
         self._lag = lag
         self._watchdog = watchdog
         times = [seconds for seconds in (lag, watchdog) if seconds > 0]
-        self._period = min(times) / BEATS if times else 0.0
+        self._period = min(times) / BEATS if times else PERIOD
+        self.lag_max = 0.0  # seconds: the most that a mark was ever late
+        self._lag_last = 0.0
         self._beat = 0.0
         self._told: float | None = None  # the mark of the standstill that was told of
         self._shown = -AGAIN
@@ -47,14 +50,18 @@ class LoopWatch:
 
     def start(self) -> None:
         """In the loop's thread."""
-        if not self._period:
-            return
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._mark()
         if self._lag > 0:
             self._thread = threading.Thread(target=self._look, name="pronghorn-watch", daemon=True)
             self._thread.start()
+
+    def lag(self) -> float:
+        """Seconds by which the last mark was late, or the next one is. Any thread."""
+        with self._lock:
+            late = time.monotonic() - self._beat - self._period if self._timer else 0.0
+            return max(self._lag_last, late)
 
     def stop(self) -> None:
         if self._timer is None:
@@ -74,6 +81,8 @@ class LoopWatch:
             stood = now - self._beat - self._period if self._beat else 0.0
             told = self._told is not None
             self._beat, self._told = now, None
+            self._lag_last = max(stood, 0.0)
+            self.lag_max = max(self.lag_max, self._lag_last)
         if self._lag > 0 and (told or stood > self._lag):
             if not told:  # the thread had no chance to see it: something held the interpreter
                 self.blocked += 1

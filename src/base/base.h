@@ -65,6 +65,7 @@ void ph_copy(struct ph_stats *stats, void *to, const void *from, size_t n);
     X(H2_STREAM, "h2_stream")                                                                      \
     X(H3_CONN, "h3_conn")                                                                          \
     X(H3_STREAM, "h3_stream")                                                                      \
+    X(WS, "ws")                                                                                    \
     X(WT_SESSION, "wt_session")                                                                    \
     X(WT_STREAM, "wt_stream")
 enum ph_live {
@@ -315,6 +316,8 @@ uint32_t ph_ring_room(struct ph_ring *ring); /* free slots, at least that many *
  * rang. */
 bool ph_ring_publish(struct ph_ring *ring);
 void ph_ring_wake(struct ph_ring *ring); /* rings in any case; any thread */
+/* Messages published and not taken, at some moment between call and return. Any thread. */
+uint32_t ph_ring_used(const struct ph_ring *ring);
 /* Consumer. false when empty. */
 bool ph_ring_pop(struct ph_ring *ring, struct ph_msg *msg);
 /* Consumer. Declares sleep; false when messages came meanwhile (then not asleep). */

@@ -38,6 +38,14 @@ void ph_ring_fini(struct ph_ring *ring)
     ring->bell = -1;
 }
 
+uint32_t ph_ring_used(const struct ph_ring *ring)
+{
+    /* Relaxed, head first: a count of slots, not of what is in them, and never below zero. */
+    uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    uint32_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) - head;
+    return used <= ring->mask + 1 ? used : ring->mask + 1;
+}
+
 /* --- Producer --- */
 
 uint32_t ph_ring_room(struct ph_ring *ring)

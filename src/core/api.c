@@ -90,6 +90,8 @@ static void fill(struct ph_event *event, const struct ph_msg *msg)
     }
     if (msg->kind == PH_EVENT_LOG)
         event->level = (ph_log_level)msg->n;
+    if (msg->kind == PH_EVENT_MESSAGE)
+        event->text = (msg->flags & PH_MSG_TEXT) != 0;
     if (msg->kind == PH_EVENT_STREAM)
         event->parent = event->chan->parent;
 }
@@ -131,7 +133,7 @@ static bool deliver_chan(struct ph_chan *chan, struct ph_msg *msg, struct ph_eve
     if (msg->kind == PH_EVENT_CLOSED)
         return deliver_closed(chan, msg, event);
     if (msg->kind == PH_EVENT_REQUEST || msg->kind == PH_EVENT_SESSION ||
-        msg->kind == PH_EVENT_STREAM)
+        msg->kind == PH_EVENT_STREAM || msg->kind == PH_EVENT_SOCKET)
         return deliver_announce(chan, msg, event);
     if (chan->app.stopped && (msg->kind == PH_EVENT_DATA || msg->kind == PH_EVENT_RESET ||
                               msg->kind == PH_EVENT_TRAILERS))
@@ -303,10 +305,25 @@ static bool is_connection_specific(const struct ph_field *field)
     return ph_field_is_connection_specific(lower, field->name_len);
 }
 
+/* Sessions and WebSockets are accepted or rejected before anything else. */
+static bool is_asking(const struct ph_chan *chan)
+{
+    return chan->kind == PH_CHAN_WT_SESSION || chan->kind == PH_CHAN_WEBSOCKET;
+}
+
+/* What the handshake of a session or WebSocket sets itself. */
+static bool is_handshake(const struct ph_chan *chan, const struct ph_field *field)
+{
+    return (chan->kind == PH_CHAN_WT_SESSION && name_is(field, "wt-protocol")) ||
+           (chan->kind == PH_CHAN_WEBSOCKET &&
+            (name_is(field, "sec-websocket-accept") || name_is(field, "sec-websocket-protocol") ||
+             name_is(field, "sec-websocket-extensions")));
+}
+
 /* PH_E_INVAL for a field that may not be sent. `connection` of a response goes on to the exchange,
  * which hears "close" in it and sends none of it. Outer white space is trimmed later, so it is
  * looked past here. */
-static int check_fields(const struct ph_field *fields, size_t n, bool is_session)
+static int check_fields(const struct ph_chan *chan, const struct ph_field *fields, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const char *p = fields[i].value;
@@ -319,9 +336,9 @@ static int check_fields(const struct ph_field *fields, size_t n, bool is_session
             !ph_field_value_is_valid(p, len))
             return PH_E_INVAL;
         if (is_connection_specific(&fields[i]) &&
-            (is_session || !name_is(&fields[i], "connection")))
+            (is_asking(chan) || !name_is(&fields[i], "connection")))
             return PH_E_INVAL;
-        if (is_session && name_is(&fields[i], "wt-protocol"))
+        if (is_handshake(chan, &fields[i]))
             return PH_E_INVAL;
     }
     return 0;
@@ -335,12 +352,12 @@ static void send_simple(struct ph_chan *chan, enum ph_down_kind kind, uint64_t a
 
 int ph_chan_respond(ph_chan *chan, int status, const ph_field *fields, size_t fields_len, bool fin)
 {
-    bool is_session = chan->kind == PH_CHAN_WT_SESSION;
+    bool is_session = is_asking(chan);
     bool is_final = status >= 200;
     if (chan->kind == PH_CHAN_WT_STREAM || status < 100 || status > 999 || status == 101 ||
         (!is_final && (fin || is_session)) || (is_session && (status < 300 || status > 599)))
         return PH_E_INVAL;
-    int rc = check_fields(fields, fields_len, is_session);
+    int rc = check_fields(chan, fields, fields_len);
     if (rc < 0)
         return rc;
     if (chan->app.closed)
@@ -371,7 +388,7 @@ int ph_chan_trailers(ph_chan *chan, const ph_field *fields, size_t fields_len)
 {
     if (chan->kind != PH_CHAN_HTTP)
         return PH_E_INVAL;
-    int rc = check_fields(fields, fields_len, false);
+    int rc = check_fields(chan, fields, fields_len);
     if (rc < 0)
         return rc;
     if (chan->app.closed)
@@ -390,9 +407,9 @@ int ph_chan_trailers(ph_chan *chan, const ph_field *fields, size_t fields_len)
 int ph_chan_accept(ph_chan *chan, const ph_field *fields, size_t fields_len,
                    const char *subprotocol)
 {
-    if (chan->kind != PH_CHAN_WT_SESSION)
+    if (!is_asking(chan))
         return PH_E_INVAL;
-    int rc = check_fields(fields, fields_len, true);
+    int rc = check_fields(chan, fields, fields_len);
     if (rc < 0)
         return rc;
     const struct ph_request *request = ph_chan_request(chan);
@@ -422,7 +439,7 @@ static int check_write(const struct ph_chan *chan)
 {
     if (chan->kind == PH_CHAN_WT_STREAM && !chan->is_local && !chan->is_bidi)
         return PH_E_STATE;
-    if (chan->kind == PH_CHAN_WT_SESSION && !chan->app.rejected)
+    if (is_asking(chan) && !chan->app.rejected)
         return PH_E_STATE;
     if (chan->app.closed)
         return PH_E_CLOSED;
@@ -512,7 +529,7 @@ int ph_chan_reset(ph_chan *chan, uint64_t code)
 int ph_chan_stop_sending(ph_chan *chan, uint64_t code)
 {
     bool is_stream = chan->kind == PH_CHAN_WT_STREAM;
-    if (chan->kind == PH_CHAN_WT_SESSION || (is_stream ? code > UINT32_MAX : code > PH_VARINT_MAX))
+    if (is_asking(chan) || (is_stream ? code > UINT32_MAX : code > PH_VARINT_MAX))
         return PH_E_INVAL;
     if (is_stream && chan->is_local && !chan->is_bidi)
         return PH_E_STATE;
@@ -560,6 +577,39 @@ int ph_chan_wait_writable(ph_chan *chan)
         atomic_load(&session->queued) >= limits->session_high)
         return arm(&session->wait_write, &session->queued, limits->session_low);
     return 1;
+}
+
+/* --- WebSockets --- */
+
+static int check_socket(const struct ph_chan *chan)
+{
+    if (chan->kind != PH_CHAN_WEBSOCKET)
+        return PH_E_INVAL;
+    if (chan->app.closed)
+        return PH_E_CLOSED;
+    return chan->app.accepted ? 0 : PH_E_STATE;
+}
+
+int ph_chan_send_message(ph_chan *socket, ph_buf *buf, bool text)
+{
+    int rc = check_socket(socket);
+    if (rc == 0 && socket->app.closing)
+        rc = PH_E_CLOSED;
+    if (rc < 0) {
+        ph_buf_unref(buf);
+        return rc;
+    }
+    struct ph_msg msg = {.kind = PH_DOWN_MESSAGE, .flags = text ? PH_MSG_TEXT : 0, .chan = socket};
+    if (buf != NULL)
+        msg.s = ph_slice_of(buf);
+    atomic_fetch_add(&socket->queued, msg.s.n);
+    ph_pipe_push_down(socket->pipe, &msg);
+    return 0;
+}
+
+void ph_chan_consume_messages(ph_chan *socket, size_t count)
+{
+    ph_chan_consume_datagrams(socket, count);
 }
 
 /* --- Sessions --- */
@@ -615,10 +665,12 @@ int ph_chan_wait_datagram_room(ph_chan *session)
 
 int ph_chan_close(ph_chan *session, uint32_t code, const char *reason, size_t reason_len)
 {
-    int rc = check_session(session);
+    bool is_socket = session->kind == PH_CHAN_WEBSOCKET;
+    int rc = is_socket ? check_socket(session) : check_session(session);
     if (rc < 0 || session->app.closing)
         return rc == PH_E_CLOSED ? 0 : rc;
-    if (!ph_utf8_is_valid((const uint8_t *)reason, reason_len))
+    if (!ph_utf8_is_valid((const uint8_t *)reason, reason_len) ||
+        (is_socket && !ph_ws_code_is_valid(code)))
         return PH_E_INVAL;
     session->app.closing = true;
     struct ph_msg msg = {.kind = PH_DOWN_CLOSE, .chan = session, .a = code};

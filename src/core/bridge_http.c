@@ -1,6 +1,7 @@
 /*
  * bridge_http.c - exchanges of all versions of HTTP on one side, channels of kind PH_CHAN_HTTP on
- * the other (and session channels, once the application has rejected them with a response).
+ * the other (and those of sessions and WebSockets, once the application has rejected them with a
+ * response).
  *
  *      exchange sink -> ph_chan_io_*()          commands -> http_ops -> ph_exchange_*()
  *
@@ -46,10 +47,16 @@ static bool has_field(const struct ph_field *fields, size_t n, const struct ph_f
     return false;
 }
 
-/* With the fields that the server adds to a final head; RFC 9110 10.2.4, 6.6.1. Those of the
- * option `header` come first: one of them may be in place of `server` or `date`. */
-static int respond_final(const struct ph_server *server, struct ph_exchange *ex, int status,
-                         const struct ph_field *fields, size_t n, unsigned flags)
+void ph_bridge_http_touch(const struct ph_exchange *ex)
+{
+    touch(tcp_of(ex));
+}
+
+/* RFC 9110 10.2.4, 6.6.1. Those of the option `header` come first: one of them may be in place of
+ * `server` or `date`. */
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
+                                       const struct ph_field *fields, size_t n, unsigned flags,
+                                       size_t *out)
 {
     struct ph_field *list = ph_alloc((n + server->headers_n + 2) * sizeof(*list));
     size_t count = n;
@@ -64,6 +71,15 @@ static int respond_final(const struct ph_server *server, struct ph_exchange *ex,
         list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
     if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
         list[count++] = (struct ph_field){"server", PH_SERVER_NAME, 6, strlen(PH_SERVER_NAME)};
+    *out = count;
+    return list;
+}
+
+static int respond_final(const struct ph_server *server, struct ph_exchange *ex, int status,
+                         const struct ph_field *fields, size_t n, unsigned flags)
+{
+    size_t count;
+    struct ph_field *list = ph_bridge_http_fields(server, fields, n, flags, &count);
     int rc = ph_exchange_respond(ex, status, list, count, (flags & PH_MSG_FIN) != 0);
     ph_free(list);
     return rc;
@@ -86,23 +102,22 @@ bool ph_bridge_http_is_full(struct ph_server *server)
     return true;
 }
 
-/* An answer by the server itself; the exchange has no channel any more, and what still comes of the
- * request is dropped. */
-static void answer(const struct ph_server *server, struct ph_exchange *ex, int status,
-                   struct ph_field extra, const char *text)
+/* The exchange has no channel any more, and what still comes of the request is dropped. */
+void ph_bridge_http_answer(const struct ph_server *server, struct ph_exchange *ex, int status,
+                           const struct ph_field *extra, const char *text)
 {
     char length[24];
-    size_t n = strlen(text);
-    int digits = snprintf(length, sizeof(length), "%zu", n);
-    const struct ph_field fields[] = {
-        extra,
+    snprintf(length, sizeof(length), "%zu", strlen(text));
+    struct ph_field fields[3] = {
         {"content-type", "text/plain; charset=utf-8", 12, 25},
-        {"content-length", length, 14, (size_t)digits},
+        {"content-length", length, 14, strlen(length)},
     };
+    size_t n = 2;
+    if (extra != NULL)
+        fields[n++] = *extra;
     ex->user = NULL;
-    if (respond_final(server, ex, status, fields, PH_COUNT_OF(fields), 0) == 0) {
-        struct ph_buf *buf = ph_buf_copy(text, n);
-        ph_exchange_write(ex, (struct ph_slice){buf, buf->data, buf->len}, true);
+    if (respond_final(server, ex, status, fields, n, 0) == 0) {
+        ph_exchange_write(ex, ph_slice_of(ph_buf_copy(text, strlen(text))), true);
         ph_exchange_stop(ex, PH_H3_NO_ERROR);
     }
     touch(tcp_of(ex));
@@ -128,18 +143,19 @@ void ph_bridge_http_init_headers(struct ph_server *server)
 
 static void refuse(const struct ph_server *server, struct ph_exchange *ex)
 {
-    answer(server, ex, 503, (struct ph_field){"retry-after", "1", 11, 1}, "Service Unavailable");
+    static const struct ph_field retry = {"retry-after", "1", 11, 1};
+    ph_bridge_http_answer(server, ex, 503, &retry, "Service Unavailable");
 }
 
 void ph_bridge_http_late(struct ph_chan *chan)
 {
+    static const struct ph_field close = {"connection", "close", 10, 5};
     struct ph_exchange *ex = chan->io.engine.ex;
     struct ph_tcp_conn *conn = tcp_of(ex);
     ex->user = NULL;
     ph_chan_io_closed(chan, false, true, PH_H3_REQUEST_INCOMPLETE, NULL, 0);
     if (ex->out == PH_EX_HEAD)
-        answer(chan->server, ex, 408, (struct ph_field){"connection", "close", 10, 5},
-               "Request Timeout");
+        ph_bridge_http_answer(chan->server, ex, 408, &close, "Request Timeout");
     else
         ph_exchange_reset(ex, PH_H3_REQUEST_INCOMPLETE);
     touch(conn);
@@ -164,6 +180,10 @@ static void on_request(void *self, struct ph_exchange *ex)
     }
     if (server->is_refusing || ph_bridge_http_is_full(server)) {
         refuse(server, ex);
+        return;
+    }
+    if (ex->head.protocol[0] != '\0') {
+        ph_bridge_ws_request(server, ex);
         return;
     }
     struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_HTTP, NULL);

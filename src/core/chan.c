@@ -22,6 +22,14 @@ struct ph_chan_datagrams {
     size_t inflight;    /* outbound, given to the engine */
 };
 
+struct ph_chan_messages {
+    struct {
+        struct ph_buf *buf; /* own; NULL: empty */
+        bool text;
+    } * ring; /* a power of two */
+    uint32_t cap, head, count;
+};
+
 /* --- Life --- */
 
 struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_chan *parent)
@@ -47,6 +55,7 @@ void ph_chan_unref(struct ph_chan *chan)
     while (chan != NULL && atomic_fetch_sub_explicit(&chan->refs, 1, memory_order_acq_rel) == 1) {
         struct ph_chan *parent = chan->parent;
         PH_ASSERT(chan->io.blocks == NULL && chan->io.datagrams == NULL && chan->io.file == NULL);
+        PH_ASSERT(chan->io.messages == NULL);
         ph_chan_request_free(chan->request);
         ph_free(chan);
         ph_live_add(PH_LIVE_CHAN, -1);
@@ -68,6 +77,8 @@ void ph_chan_io_attach(struct ph_chan *chan, const struct ph_chan_ops *ops, void
         dg->ring = ph_alloc(sizeof(*dg->ring) * pipe->limits.datagrams_in);
         chan->io.datagrams = dg;
     }
+    if (chan->kind == PH_CHAN_WEBSOCKET)
+        chan->io.messages = ph_alloc(sizeof(*chan->io.messages));
 }
 
 static void drop_blocks(struct ph_chan_io *io)
@@ -96,6 +107,17 @@ static void drop_datagrams(struct ph_chan *chan)
         dg->head = (dg->head + 1) % chan->pipe->limits.datagrams_in;
     }
     dg->bytes = 0;
+}
+
+static void drop_messages(struct ph_chan *chan)
+{
+    struct ph_chan_messages *messages = chan->io.messages;
+    if (messages == NULL)
+        return;
+    for (; messages->count > 0; messages->count--) {
+        ph_buf_unref(messages->ring[messages->head].buf);
+        messages->head = (messages->head + 1) & (messages->cap - 1);
+    }
 }
 
 /* CLOSED was published and RELEASE was seen: the last act of the I/O half. */
@@ -295,6 +317,35 @@ void ph_chan_io_datagram(struct ph_chan *chan, const uint8_t *data, size_t n)
     ph_chan_io_pend(chan, PH_PEND_DATAGRAM);
 }
 
+void ph_chan_io_message(struct ph_chan *chan, struct ph_buf *message, bool text)
+{
+    struct ph_chan_messages *messages = chan->io.messages;
+    if (chan->io.released || messages == NULL) {
+        ph_buf_unref(message);
+        return;
+    }
+    if (messages->count == messages->cap) {
+        struct ph_chan_messages grown = {.cap = PH_MAX(messages->cap * 2, (uint32_t)4)};
+        grown.ring = ph_alloc(grown.cap * sizeof(*grown.ring));
+        for (; grown.count < messages->count; grown.count++)
+            grown.ring[grown.count] =
+                messages->ring[(messages->head + grown.count) & (messages->cap - 1)];
+        ph_free(messages->ring);
+        *messages = grown;
+    }
+    uint32_t at = (messages->head + messages->count++) & (messages->cap - 1);
+    messages->ring[at].buf = message;
+    messages->ring[at].text = text;
+    ph_count_add(chan->pipe->stats, bytes_in, message != NULL ? message->len : 0);
+    ph_chan_io_pend(chan, PH_PEND_MESSAGE);
+}
+
+void ph_chan_io_framed(struct ph_chan *chan, size_t n)
+{
+    chan->io.inflight += n;
+    atomic_fetch_add(&chan->queued, n);
+}
+
 static void take_datagrams_queued(struct ph_chan *chan, size_t n)
 {
     if (n == 0)
@@ -401,6 +452,24 @@ static bool publish_data(struct ph_chan *chan)
     return true;
 }
 
+static bool publish_messages(struct ph_chan *chan)
+{
+    struct ph_chan_messages *messages = chan->io.messages;
+    while (messages->count > 0) {
+        struct ph_buf *buf = messages->ring[messages->head].buf;
+        struct ph_msg msg = {.kind = PH_EVENT_MESSAGE,
+                             .flags = messages->ring[messages->head].text ? PH_MSG_TEXT : 0,
+                             .chan = chan};
+        if (buf != NULL)
+            msg.s = ph_slice_of(buf);
+        if (!ph_pipe_push_up(chan->pipe, &msg))
+            return false;
+        messages->head = (messages->head + 1) & (messages->cap - 1);
+        messages->count--;
+    }
+    return true;
+}
+
 /* At the end of a session what waits is handed out whole: there will be nothing fresher. */
 static bool publish_datagrams(struct ph_chan *chan)
 {
@@ -444,6 +513,11 @@ static bool publish_closed(struct ph_chan *chan)
         ph_free(io->datagrams->ring);
     ph_free(io->datagrams);
     io->datagrams = NULL;
+    drop_messages(chan);
+    if (io->messages != NULL)
+        ph_free(io->messages->ring);
+    ph_free(io->messages);
+    io->messages = NULL;
     if (parent != NULL && --parent->io.children == 0 && (parent->io.pending & PH_PEND_CLOSED) != 0)
         make_ready(parent);
     return true;
@@ -455,6 +529,7 @@ static bool publish_announce(struct ph_chan *chan)
         [PH_CHAN_HTTP] = PH_EVENT_REQUEST,
         [PH_CHAN_WT_SESSION] = PH_EVENT_SESSION,
         [PH_CHAN_WT_STREAM] = PH_EVENT_STREAM,
+        [PH_CHAN_WEBSOCKET] = PH_EVENT_SOCKET,
     };
     const struct ph_chan_io *io = &chan->io;
     if (chan->kind == PH_CHAN_HTTP)
@@ -477,6 +552,8 @@ static bool publish_bit(struct ph_chan *chan, unsigned bit)
         break;
     case PH_PEND_DATA:
         return publish_data(chan);
+    case PH_PEND_MESSAGE:
+        return publish_messages(chan);
     case PH_PEND_RESET:
         msg.kind = PH_EVENT_RESET;
         msg.flags = io->reset_has_code ? PH_MSG_HAS_CODE : 0;
@@ -639,6 +716,20 @@ static void datagram_command(struct ph_chan *chan, struct ph_msg *msg)
     io->ops->datagram(chan, msg->s.buf, expires);
 }
 
+static void message_command(struct ph_chan *chan, struct ph_msg *msg)
+{
+    const struct ph_chan_io *io = &chan->io;
+    size_t n = msg->s.n;
+    if (io->engine.any == NULL || io->ops->message == NULL) {
+        ph_buf_unref(msg->s.buf);
+    } else {
+        ph_count_add(chan->pipe->stats, bytes_out, n);
+        ph_count(chan->pipe->stats, messages_out);
+        io->ops->message(chan, msg->s, (msg->flags & PH_MSG_TEXT) != 0);
+    }
+    take_queued(chan, n); /* its frame counts instead: ph_chan_io_framed() */
+}
+
 static void open_command(struct ph_chan *chan)
 {
     struct ph_chan *session = chan->parent;
@@ -659,6 +750,7 @@ static void release_command(struct ph_chan *chan)
     io->rx_done = true;
     drop_blocks(io);
     drop_datagrams(chan);
+    drop_messages(chan);
     io->pending &= PH_PEND_CLOSED;
     give_back(chan, io->unconsumed);
     if (io->engine.any != NULL && io->ops->release != NULL)
@@ -724,6 +816,8 @@ void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg)
             dg->published -= (uint32_t)PH_MIN(msg->a, (uint64_t)dg->published);
             if (dg->count > 0)
                 ph_chan_io_pend(chan, PH_PEND_DATAGRAM);
+        } else if (chan->kind == PH_CHAN_WEBSOCKET && chan->io.engine.any != NULL) {
+            chan->io.ops->consume(chan, msg->a);
         }
         return;
     case PH_DOWN_RESET:
@@ -737,6 +831,9 @@ void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg)
         return;
     case PH_DOWN_DATAGRAM:
         datagram_command(chan, msg);
+        return;
+    case PH_DOWN_MESSAGE:
+        message_command(chan, msg);
         return;
     case PH_DOWN_RELEASE:
         release_command(chan);

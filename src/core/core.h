@@ -31,6 +31,7 @@ struct ph_wt_config;
 struct ph_wt_sink;
 struct ph_wt_session;
 struct ph_wt_stream;
+struct ph_bridge_ws;
 struct ph_tls_cred;
 struct ph_chan_file;
 struct ph_tls_session;
@@ -47,21 +48,23 @@ struct ph_text_list {
 /* Values of the option table. Numbers, booleans and choices are uint64_t, so that one table entry
  * can describe any of them; times are milliseconds here and nanoseconds everywhere else. */
 struct ph_config {
-    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, unlimited_peer,
-        header;
+    struct ph_text_list bind, insecure_bind, quic_bind, alpn, wt_allowed_origin, ws_allowed_origin,
+        unlimited_peer, header;
     struct ph_text_list certificate;
     char *ca_crl, *ciphers;
     uint64_t tls_min_version, session_tickets, early_data;
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
-    uint64_t reuse_port, steering, gso, gro, server_header, date_header, webtransport;
+    uint64_t reuse_port, gso, gro, server_header, date_header, webtransport;
     uint64_t backlog, udp_buffer, worker, max_connections, max_connections_per_ip, memory_budget,
         max_concurrent_app_calls;
     uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
         write_stall_timeout, min_send_rate, min_body_rate, body_rate_grace, no_request_timeout;
     uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
         pipelined_max, chunk_overhead, chunk_extension, head_encoded;
+    uint64_t websocket, ws_max_size, ws_max_frames, ws_max_queue, ws_queue_bytes, ws_ping_interval,
+        ws_ping_timeout, ws_close_timeout, ws_per_message_deflate;
     uint64_t h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max, h2_continuations,
         h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout, h2_reset_burst,
         h2_reset_rate;
@@ -97,19 +100,18 @@ enum ph_down_kind {
     PH_DOWN_FILE,              /* n: descriptor; a: offset; s.n: bytes; flags: FIN */
     PH_DOWN_TRAILERS,          /* s: n fields */
     PH_DOWN_CONSUME,           /* a: bytes */
-    PH_DOWN_CONSUME_DATAGRAMS, /* a: places */
+    PH_DOWN_CONSUME_DATAGRAMS, /* a: places; of a WebSocket: of messages */
     PH_DOWN_RESET,             /* a: code */
     PH_DOWN_STOP,              /* a: code */
     PH_DOWN_PRIORITY,          /* a: urgency */
     PH_DOWN_ACCEPT,            /* s: n fields, then the subprotocol when flags has SUBPROTOCOL */
     PH_DOWN_OPEN,              /* chan: the new stream */
     PH_DOWN_DATAGRAM,          /* s: payload; a: max age, ms */
+    PH_DOWN_MESSAGE,           /* s: payload; flags: TEXT */
     PH_DOWN_CLOSE,             /* s: reason; a: code */
     PH_DOWN_DRAIN,
     PH_DOWN_RELEASE,
-    PH_DOWN_SERVER_DRAIN, /* a: deadline, ms from now */
-    PH_DOWN_SERVER_PEER,  /* a: worker; b: descriptor, UINT64_MAX: gone */
-    PH_DOWN_SERVER_HAND_OVER
+    PH_DOWN_SERVER_DRAIN /* a: deadline, ms from now */
 };
 
 /* Flags of messages in either direction. */
@@ -120,7 +122,8 @@ enum {
     PH_MSG_LOCAL = 8,
     PH_MSG_HAS_SERVER = 16, /* RESPOND: the application gave this field */
     PH_MSG_HAS_DATE = 32,
-    PH_MSG_SUBPROTOCOL = 64
+    PH_MSG_SUBPROTOCOL = 64,
+    PH_MSG_TEXT = 128
 };
 
 /* Published but unconsumed datagrams of one session: the rest waits, drop-oldest, in the I/O half,
@@ -211,7 +214,9 @@ struct ph_chan_ops {
     /* Takes `fd` and sends the bytes without our reading them; false: not possible here. */
     bool (*file)(struct ph_chan *chan, int fd, uint64_t offset, size_t n, bool fin);
     void (*trailers)(struct ph_chan *chan, const struct ph_field *fields, size_t n);
-    void (*consume)(struct ph_chan *chan, size_t n);
+    void (*message)(struct ph_chan *chan, struct ph_slice message,
+                    bool text);                      /* takes the reference */
+    void (*consume)(struct ph_chan *chan, size_t n); /* bytes; of a WebSocket: messages */
     void (*reset)(struct ph_chan *chan, uint64_t code);
     void (*stop)(struct ph_chan *chan, uint64_t code);
     void (*priority)(struct ph_chan *chan, unsigned urgency);
@@ -230,15 +235,17 @@ enum {
     PH_PEND_ANNOUNCE = 1 << 0,
     PH_PEND_OPENED = 1 << 1,
     PH_PEND_DATA = 1 << 2, /* blocks, trailers, fin */
-    PH_PEND_RESET = 1 << 3,
-    PH_PEND_STOP = 1 << 4,
-    PH_PEND_DRAIN = 1 << 5,
-    PH_PEND_DATAGRAM = 1 << 6,
-    PH_PEND_WRITABLE = 1 << 7,
-    PH_PEND_CLOSED = 1 << 8
+    PH_PEND_MESSAGE = 1 << 3,
+    PH_PEND_RESET = 1 << 4,
+    PH_PEND_STOP = 1 << 5,
+    PH_PEND_DRAIN = 1 << 6,
+    PH_PEND_DATAGRAM = 1 << 7,
+    PH_PEND_WRITABLE = 1 << 8,
+    PH_PEND_CLOSED = 1 << 9
 };
 
 struct ph_chan_datagrams; /* inbound ring of a session */
+struct ph_chan_messages;  /* inbound ring of a WebSocket */
 struct ph_chan_request;   /* ph_request with its strings in one block */
 
 /* Of a request body (pace.c). */
@@ -257,6 +264,7 @@ struct ph_chan_io {                /* io */
         struct ph_exchange *ex; /* HTTP, and a session that was rejected */
         struct ph_wt_session *session;
         struct ph_wt_stream *stream;
+        struct ph_bridge_ws *socket;
         void *any;
     } engine;
     unsigned pending;
@@ -291,6 +299,7 @@ struct ph_chan_io {                /* io */
     size_t children; /* session: streams whose CLOSED was not published */
     struct ph_chan_datagrams *datagrams;
     struct ph_chan_file *file; /* being sent; NULL */
+    struct ph_chan_messages *messages;
 };
 
 struct ph_chan_app {       /* app */
@@ -299,7 +308,7 @@ struct ph_chan_app {       /* app */
     struct ph_link held;   /* pipe->app.held */
     void *user;
     size_t consumed;
-    size_t consumed_datagrams;
+    size_t consumed_datagrams;        /* of a WebSocket: messages */
     bool asked;                       /* ph_chan_consume(chan, 0): the application wants the body */
     bool is_known;                    /* on pipe->app.chans */
     bool released;                    /* RELEASE was sent */
@@ -345,6 +354,10 @@ void ph_chan_io_reset(struct ph_chan *chan, bool has_code, uint64_t code);
 void ph_chan_io_stop(struct ph_chan *chan, bool has_code, uint64_t code);
 void ph_chan_io_acked(struct ph_chan *chan, size_t n);
 void ph_chan_io_datagram(struct ph_chan *chan, const uint8_t *data, size_t n);
+/* A whole message; takes the buffer (NULL: it is empty). */
+void ph_chan_io_message(struct ph_chan *chan, struct ph_buf *message, bool text);
+/* The engine made n bytes of what it was given, or of its own: they count as queued until acked. */
+void ph_chan_io_framed(struct ph_chan *chan, size_t n);
 void ph_chan_io_datagrams_left(struct ph_chan *chan, size_t n);
 void ph_chan_io_drain(struct ph_chan *chan, bool local);
 /* The engine's object is gone. `reason` is copied. */
@@ -453,7 +466,6 @@ struct ph_server {
     struct ph_tcp_listener *tcp;
     size_t tcp_n;
     struct ph_tcp_spare tcp_spare;
-    struct ph_mesh *mesh; /* NULL: no other workers */
     struct ph_log_line *early, **early_end;
 
     /* shared: certificates that the I/O thread is to take, NULL: none; see certs.c */
@@ -465,17 +477,18 @@ struct ph_server {
 
     /* io */
     uint64_t now; /* of this turn */
-    struct ph_watch bell, mesh_watch;
-    bool mesh_ready;
-    bool handed_over; /* somebody else reads the UDP sockets */
+    struct ph_watch bell;
     struct ph_thread env;
     struct ph_quic_endpoint *quic;
     struct ph_h3 *h3;
     struct ph_wt *wt;
     struct ph_h1_config h1_config;
     struct ph_h2_config h2_config;
+    struct ph_ws_config ws_config;
+    struct ph_ws_host *ws; /* NULL: WebSocket is off */
     const char *tcp_alpn[4];
-    struct ph_exchange_sink http_sink;
+    struct ph_exchange_sink http_sink, ws_sink;
+    struct ph_link sockets;    /* ph_bridge_ws.link */
     struct ph_chan *rejecting; /* the session channel whose exchange is being made */
     struct ph_admission admission;
     struct ph_memory memory;
@@ -515,6 +528,7 @@ void ph_engines_free(struct ph_server *server);
 void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *config);
 void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *config);
 void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *config);
+void ph_engines_ws_config(struct ph_ws_config *ws, const struct ph_config *config);
 void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config);
 int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *config,
                            struct ph_err *err);
@@ -536,14 +550,6 @@ void ph_certs_take(struct ph_server *server); /* io */
 void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */
 void *ph_iothread_main(void *server);
 
-/* mesh_front.c: packets for and from other workers. */
-void ph_mesh_front_start(struct ph_server *server);
-void ph_mesh_front_stop(struct ph_server *server);
-void ph_mesh_front_in(struct ph_server *server);
-bool ph_mesh_front_forward(void *server, uint16_t worker, const struct ph_path *path, uint8_t ecn,
-                           const uint8_t *data, size_t n);
-void ph_mesh_front_peer(struct ph_server *server, uint16_t worker, int fd);
-
 /* bridge_http.c */
 /* Makes fields of the option `header`; once, when the server is made. */
 void ph_bridge_http_init_headers(struct ph_server *server);
@@ -563,6 +569,23 @@ void ph_pace_begin(struct ph_chan *chan, bool expects_continue);
 void ph_pace_moved(struct ph_chan *chan, size_t n);
 void ph_paces_expire(struct ph_server *server);
 uint64_t ph_paces_next(const struct ph_server *server);
+
+/* The connection of an exchange over TCP has work for the flush. */
+void ph_bridge_http_touch(const struct ph_exchange *ex);
+/* `fields` with those that the server adds to a final head (RFC 9110 10.2.4, 6.6.1). Caller owns.
+ */
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
+                                       const struct ph_field *fields, size_t n, unsigned flags,
+                                       size_t *out);
+/* Answers a request that gets no channel. `extra`: one more field, or NULL. */
+void ph_bridge_http_answer(const struct ph_server *server, struct ph_exchange *ex, int status,
+                           const struct ph_field *extra, const char *text);
+
+/* bridge_ws.c */
+void ph_bridge_ws_sink(struct ph_server *server, struct ph_exchange_sink *out);
+/* A request that asks for a tunnel: becomes a channel, or is refused. */
+void ph_bridge_ws_request(struct ph_server *server, struct ph_exchange *ex);
+void ph_bridge_ws_drain(struct ph_server *server); /* closes every one with 1001 */
 
 /* bridge_wt.c */
 void ph_bridge_wt_sink(struct ph_server *server, struct ph_wt_sink *out);

@@ -68,6 +68,7 @@ void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *confi
     h1->body_window = config->body_window;
     h1->chunk_overhead = config->chunk_overhead;
     h1->chunk_extension = config->chunk_extension;
+    h1->websocket = config->websocket != 0;
 }
 
 void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *config)
@@ -94,6 +95,7 @@ void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *confi
     h2->reset_rate = config->h2_reset_rate;
     h2->glitch_burst = config->glitch_burst;
     h2->glitch_rate = config->glitch_rate;
+    h2->websocket = config->websocket != 0;
 }
 
 void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *config)
@@ -117,6 +119,22 @@ void ph_engines_wt_config(struct ph_wt_config *wt, const struct ph_config *confi
     wt->allowed_origins_len = config->wt_allowed_origin.n;
 }
 
+void ph_engines_ws_config(struct ph_ws_config *ws, const struct ph_config *config)
+{
+    *ws = (struct ph_ws_config){
+        .max_size = config->ws_max_size,
+        .max_frames = (uint32_t)config->ws_max_frames,
+        .max_queue = (uint32_t)config->ws_max_queue,
+        .queue_bytes = config->ws_queue_bytes,
+        .ping_interval = config->ws_ping_interval * PH_MSEC,
+        .ping_timeout = config->ws_ping_timeout * PH_MSEC,
+        .close_timeout = config->ws_close_timeout * PH_MSEC,
+        .deflate = config->ws_per_message_deflate != 0,
+        .allowed_origins = (const char *const *)config->ws_allowed_origin.items,
+        .allowed_origins_len = config->ws_allowed_origin.n,
+    };
+}
+
 void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *config)
 {
     ph_h3_config_default(h3);
@@ -133,6 +151,7 @@ void ph_engines_h3_config(struct ph_h3_config *h3, const struct ph_config *confi
     h3->cancel_burst = config->cancel_burst;
     h3->cancel_rate = config->cancel_rate;
     h3->webtransport = config->webtransport != 0;
+    h3->websocket = config->websocket != 0;
 }
 
 int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *config,
@@ -228,7 +247,7 @@ static int make_engines(struct ph_server *server, const struct ph_quic_config *q
         ph_h3_new(&h3, &server->http_sink, server->wt != NULL ? &ext : NULL, &server->stats);
     struct ph_quic_sink quic_sink;
     ph_h3_quic_sink(server->h3, &quic_sink);
-    struct ph_quic_out out = {.self = server, .send = quic_send, .forward = ph_mesh_front_forward};
+    struct ph_quic_out out = {.self = server, .send = quic_send};
     return ph_quic_endpoint_new(&server->quic, quic, &quic_sink, &out, &server->stats, server->now,
                                 err);
 }
@@ -238,6 +257,11 @@ int ph_engines_new(struct ph_server *server, struct ph_err *err)
     ph_engines_h1_config(&server->h1_config, server->config);
     ph_engines_h2_config(&server->h2_config, server->config);
     ph_bridge_http_sink(server, &server->http_sink);
+    if (server->config->websocket != 0) {
+        ph_engines_ws_config(&server->ws_config, server->config);
+        ph_bridge_ws_sink(server, &server->ws_sink);
+        server->ws = ph_ws_host_new(&server->ws_config, &server->stats);
+    }
     alpn_configure(server);
     if (server->udp_n == 0)
         return 0;
@@ -259,6 +283,9 @@ void ph_engines_free(struct ph_server *server)
         ph_h3_free(server->h3);
     if (server->wt != NULL)
         ph_wt_free(server->wt);
+    if (server->ws != NULL)
+        ph_ws_host_free(server->ws);
+    server->ws = NULL;
     server->quic = NULL;
     server->h3 = NULL;
     server->wt = NULL;

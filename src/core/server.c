@@ -81,7 +81,6 @@ static void init_admission(struct ph_server *server)
 static void free_parts(struct ph_server *server)
 {
     ph_engines_free(server);
-    ph_mesh_free(server->mesh);
     ph_bind_close(server);
     ph_tcp_spare_fini(&server->tcp_spare);
     ph_free(server->tcp);
@@ -115,6 +114,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_list_init(&server->tcp_ready);
     ph_list_init(&server->tcp_dirty);
     ph_list_init(&server->tcp_dead);
+    ph_list_init(&server->sockets);
     struct ph_thread env = {
         .log = log_keep, .self = server, .level = (enum ph_log_level)config->log_level};
     ph_thread_set(&env);
@@ -207,16 +207,6 @@ int ph_server_address(const ph_server *server, size_t index, const char **kind, 
     return 0;
 }
 
-int ph_server_socket(const ph_server *server, size_t index)
-{
-    if (server->is_started)
-        return PH_E_STATE;
-    if (index < server->tcp_n)
-        return server->tcp[index].watch.fd;
-    index -= server->tcp_n;
-    return index < server->udp_n ? ph_udp_fd(server->udp[index].udp) : PH_E_NOTFOUND;
-}
-
 void ph_server_drain(ph_server *server, uint32_t deadline_ms)
 {
     struct ph_msg msg = {.kind = PH_DOWN_SERVER_DRAIN, .a = deadline_ms};
@@ -258,4 +248,6 @@ void ph_server_stats(const ph_server *server, ph_stats *out)
 #define COPY(name) out->name = __atomic_load_n(&server->stats.name, __ATOMIC_RELAXED);
     PH_STATS_LIST(COPY)
 #undef COPY
+    out->queue_up = ph_ring_used(&server->pipe.up);
+    out->queue_down = ph_ring_used(&server->pipe.down);
 }

@@ -658,10 +658,6 @@ void ph_tcp_front_flush(struct ph_server *server)
 
 void ph_tcp_front_drain(struct ph_server *server)
 {
-    for (size_t i = 0; i < server->tcp_n; i++) { /* who waits there believes to be connected */
-        if (!server->tcp[i].is_closed)
-            accept_some(server, &server->tcp[i]);
-    }
     ph_tcp_front_stop_listening(server);
     for (struct ph_link *link = server->tcp_conns.next; link != &server->tcp_conns;
          link = link->next) {

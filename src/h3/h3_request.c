@@ -126,7 +126,7 @@ static bool is_socket(const struct ph_h3_request *req)
 {
     const struct ph_h3_conn *conn = req->stream.conn;
     return conn->h3->config.websocket && conn->is_server &&
-           strcmp(req->ex.head.protocol, "websocket") == 0;
+           strcasecmp(req->ex.head.protocol, "websocket") == 0;
 }
 
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it
@@ -316,8 +316,8 @@ static void route_response(struct ph_h3_request *req)
 
 /* --- Sections --- */
 
-/* What a section that could not be decoded means. */
-static void section_error(struct ph_h3_request *req, int rv)
+/* What a section that could not be decoded means; `status` answers a head beyond a limit. */
+static void section_error(struct ph_h3_request *req, int rv, int status)
 {
     struct ph_h3 *h3 = req->stream.conn->h3;
     if (rv == PH_E_PROTO) {
@@ -330,7 +330,7 @@ static void section_error(struct ph_h3_request *req, int rv)
     }
     ph_count(h3->stats, limit_head);
     if (req->stream.conn->is_server && req->in == PH_H3_IN_HEAD)
-        ph_h3_reply_error(req, 431);
+        ph_h3_reply_error(req, status);
     else
         ph_h3_request_abort(req, PH_H3_EXCESSIVE_LOAD, false);
 }
@@ -345,7 +345,7 @@ static void got_head(struct ph_h3_request *req, const uint8_t *p, size_t n)
         rv = ph_head_builder_finish(&builder);
     if (rv < 0) {
         ph_head_builder_fini(&builder);
-        section_error(req, rv);
+        section_error(req, rv, builder.is_target_long ? 414 : 431);
         return;
     }
     req->ex.head = builder.head;
@@ -365,7 +365,7 @@ static void got_trailers(struct ph_h3_request *req, const uint8_t *p, size_t n)
     req->in = PH_H3_IN_TRAILED;
     int rv = ph_qpack_decode_trailers(conn->qpack, req->id, p, n, &fields, &h3->limits);
     if (rv < 0) {
-        section_error(req, rv);
+        section_error(req, rv, 431);
         return;
     }
     if (req->owner == PH_H3_OWNER_EXCHANGE && !req->body_ignored)
@@ -509,7 +509,7 @@ static bool begin_frame(struct ph_h3_request *req)
         return false;
     }
     if (type == PH_H3_HEADERS && req->reader.length > conn->h3->config.head_encoded) {
-        section_error(req, PH_E_LIMIT);
+        section_error(req, PH_E_LIMIT, 431);
         return false;
     }
     if (type != PH_H3_HEADERS && (type != PH_H3_DATA || req->reader.length == 0))

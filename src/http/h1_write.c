@@ -211,7 +211,9 @@ static uint8_t *put(uint8_t *p, const void *data, size_t n)
     return p + n;
 }
 
-#define FRAMING_ROOM 128 /* content-length or transfer-encoding, connection, empty line */
+#define FRAMING_ROOM                                                                               \
+    128 /* content-length or transfer-encoding, connection, upgrade, empty line                    \
+         */
 
 /* Status line and fields, with room for the framing. */
 static struct ph_buf *head_make(int status, const struct ph_field *fields, size_t n)
@@ -312,6 +314,8 @@ static void on_respond(struct ph_exchange *base, int status, const struct ph_fie
     ex->is_begun = true;
     if (ex->conn->body_ex == ex)
         ph_h1_on_upgraded(ex->conn, false);
+    if (status == 426 && ex->conn->config->websocket) /* RFC 9110 15.5.22: to what */
+        head_append(ex->head, "upgrade: websocket\r\nconnection: upgrade\r\n");
     if (base->out_is_bodiless || base->out_has_length)
         head_finish(ex, DECLARED, 0);
     else if (fin)

@@ -501,8 +501,8 @@ static void submit_settings(struct ph_h2_conn *conn)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, config->stream_window},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, config->max_frame},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)config->limits.head_bytes},
-        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}, /* RFC 8441 3 */
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},   /* RFC 9218 2.1 */
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, config->websocket}, /* RFC 8441 3 */
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},                   /* RFC 9218 2.1 */
     };
     nghttp2_session *session = conn->session;
     if (ph_h2_check(conn, nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings,

@@ -96,7 +96,7 @@ static void route(struct ph_h2_stream *stream)
         ph_h2_reply_error(stream, 405);
         return;
     }
-    if (is_connect && strcasecmp(head->protocol, "websocket") != 0) {
+    if (is_connect && (!conn->config->websocket || strcasecmp(head->protocol, "websocket") != 0)) {
         ph_h2_reply_error(stream, 501); /* RFC 9220 3 */
         return;
     }
@@ -120,10 +120,11 @@ static void got_head(struct ph_h2_stream *stream)
         route(stream);
         return;
     }
+    int status = stream->builder.is_target_long ? 414 : 431;
     ph_head_builder_fini(&stream->builder);
     if (rv == PH_E_LIMIT) {
         ph_count(stream->conn->stats, limit_head);
-        ph_h2_reply_error(stream, 431);
+        ph_h2_reply_error(stream, status);
     } else {
         message_error(stream);
     }

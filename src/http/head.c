@@ -79,8 +79,10 @@ static int check_pseudo(struct ph_head_builder *builder, enum pseudo id, const c
     case AUTHORITY:
         return ph_authority_is_valid(value, n) ? 0 : PH_E_MALFORMED;
     case PATH:
-        if (builder->limits != NULL && n > builder->limits->target_bytes)
+        if (builder->limits != NULL && n > builder->limits->target_bytes) {
+            builder->is_target_long = true;
             return PH_E_LIMIT;
+        }
         return ph_target_is_valid(value, n) || (n == 1 && value[0] == '*') ? 0 : PH_E_MALFORMED;
     case STATUS:
         if (n != 3 || value[0] < '1' || value[0] > '9' || value[1] < '0' || value[1] > '9' ||

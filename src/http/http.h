@@ -76,8 +76,9 @@ struct ph_head_builder {
     const struct ph_http_limits *limits;
     bool regular_seen, is_response, is_trailers;
     unsigned seen;
-    int error;     /* first error; later fields are ignored */
-    size_t off[8]; /* offsets of pseudo values in the arena */
+    int error;           /* first error; later fields are ignored */
+    bool is_target_long; /* of PH_E_LIMIT: 414 instead of 431 (RFC 9110 15.5.15) */
+    size_t off[8];       /* offsets of pseudo values in the arena */
 };
 void ph_head_builder_init(struct ph_head_builder *builder, const struct ph_http_limits *limits,
                           bool is_response);
@@ -89,6 +90,12 @@ int ph_head_builder_add(struct ph_head_builder *builder, const char *name, size_
 int ph_head_builder_finish(
     struct ph_head_builder *builder); /* then builder->head is valid and the caller's */
 void ph_head_builder_fini(struct ph_head_builder *builder); /* when it was not finished */
+
+/* --- Origins --- */
+
+/* Whether the page that a request names as its Origin is one of `allowed`, or without any list of
+ * the same host. Requests without Origin come from no page and are allowed. */
+bool ph_origin_is_allowed(const char *const *allowed, size_t n, const struct ph_head *head);
 
 /* --- Exchange --- */
 
@@ -321,6 +328,7 @@ struct ph_h2_config {
     uint32_t stream_window, conn_window; /* receive windows, bytes */
     uint64_t reset_burst, reset_rate;    /* streams that the peer cancels, or makes us reset */
     uint64_t glitch_burst, glitch_rate;  /* frames without progress */
+    bool websocket; /* advertise extended CONNECT and take it for WebSocket (RFC 8441) */
 };
 void ph_h2_config_default(struct ph_h2_config *config);
 /* `config`, `sink`, `stats`, `out` and `tls` (NULL: cleartext) are borrowed for its life. */
@@ -330,5 +338,105 @@ struct ph_tcp_engine *ph_h2_conn_new(const struct ph_h2_config *config,
                                      struct ph_sliceq *out, struct ph_stats *stats, uint64_t now);
 /* Says INADEQUATE_SECURITY and ends (RFC 9113 9.2.2). */
 void ph_h2_conn_refuse(struct ph_tcp_engine *engine);
+
+/* --- WebSocket --- */
+
+/* Server side of RFC 6455 with permessage-deflate (RFC 7692), whatever carries its bytes: the
+ * tunnel of an exchange of HTTP/1.1, HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220). Sans-I/O:
+ *
+ *      head of the request -> ph_ws_ask_read() -> ph_ws_ask_answer() -> ph_exchange_upgrade()
+ *      bytes of the tunnel -> ph_ws_feed() -> on_message             ph_ws_send() -> on_out
+ *
+ * One host holds what all connections share. The owner feeds bytes and the time, writes what on_out
+ * gives into the tunnel, reports what left memory with ph_ws_sent(), and calls ph_ws_expire() when
+ * ph_ws_next() is due. */
+struct ph_ws_config {
+    size_t max_size;                      /* of a message, decompressed; 1009 above */
+    uint32_t max_frames;                  /* of a message; 1008 above */
+    uint32_t max_queue;                   /* messages with the owner and not consumed */
+    size_t queue_bytes;                   /* their bytes: no new message is read above either */
+    uint64_t ping_interval, ping_timeout; /* ns; 0: no pings; for ever */
+    uint64_t close_timeout;               /* ns; for the peer's answer to our close */
+    bool deflate;                         /* permessage-deflate may be negotiated */
+    const char *const *allowed_origins;   /* none: every page may connect */
+    size_t allowed_origins_len;
+};
+void ph_ws_config_default(struct ph_ws_config *config);
+
+struct ph_ws_host;
+/* `config` is copied, its list and `stats` are borrowed. */
+struct ph_ws_host *ph_ws_host_new(const struct ph_ws_config *config, struct ph_stats *stats);
+void ph_ws_host_free(struct ph_ws_host *host);
+
+/* What a valid handshake asked for. */
+struct ph_ws_ask {
+    char **offered; /* own: subprotocols in order */
+    size_t offered_len;
+    char accept[32];                   /* of HTTP/1.1; "" later */
+    bool deflate;                      /* an offer was acceptable: */
+    bool deflate_client_bits;          /* and lets us choose the client's window */
+    unsigned server_bits, client_bits; /* windows of both directions, as powers of two */
+};
+/* A request to be answered with an error. */
+struct ph_ws_refusal {
+    int status; /* 400, 403, or 426 with sec-websocket-version (RFC 6455 4.4) */
+    const char *why;
+};
+/* Reads the handshake in a head that asks for a tunnel (RFC 6455 4.2.1, RFC 8441 5). PH_E_INVAL:
+ * `refusal` says how to answer. */
+int ph_ws_ask_read(struct ph_ws_ask *ask, const struct ph_ws_config *config,
+                   const struct ph_head *head, struct ph_ws_refusal *refusal);
+void ph_ws_ask_fini(struct ph_ws_ask *ask);
+/* Collects the fields of the answer that accepts: the owner's, and those of the handshake.
+ * `subprotocol`: one of the offered ones, or NULL. PH_E_INVAL for fields that the handshake sets
+ * (ph_ws_field_is_ours()) and invalid ones. */
+int ph_ws_ask_answer(const struct ph_ws_ask *ask, struct ph_fields *out,
+                     const struct ph_field *fields, size_t n, const char *subprotocol);
+bool ph_ws_field_is_ours(const char *name, size_t n); /* names in lower case */
+/* Codes that an application may close with (RFC 6455 7.4; 1004 to 1006 and 1015 are never sent). */
+bool ph_ws_code_is_valid(uint32_t code);
+
+#define PH_WS_REASON_MAX 123 /* bytes of a reason in a close frame */
+#define PH_WS_CODE_LOST 1006 /* the peer left without closing (RFC 6455 7.1.5) */
+
+struct ph_ws;
+struct ph_ws_end {
+    uint32_t code;      /* the peer's; 1005: it gave none; 1006: it left without closing. Where we
+                         * failed the connection or went away: ours */
+    const char *reason; /* UTF-8 */
+    size_t reason_len;
+    bool clean; /* both sides closed */
+    bool local; /* this side began it */
+};
+struct ph_ws_sink {
+    /* A whole message; takes the buffer (NULL: it is empty). */
+    void (*on_message)(void *user, struct ph_buf *message, bool text);
+    void (*on_out)(void *user, struct ph_slice slice); /* takes the reference */
+    /* How it ended, once. No message follows. */
+    void (*on_closed)(void *user, const struct ph_ws_end *end);
+    /* All was said: the owner finishes its side of the tunnel. Nothing follows. */
+    void (*on_over)(void *user);
+};
+/* An accepted connection. `sink` is borrowed. None of the functions below but feed, eof, send,
+ * close, go_away and expire calls it. */
+struct ph_ws *ph_ws_new(struct ph_ws_host *host, const struct ph_ws_ask *ask,
+                        const struct ph_ws_sink *sink, void *user, uint64_t now);
+void ph_ws_free(struct ph_ws *ws);
+/* Eats bytes, at most `n`, as long as it wants input; call it without any after ph_ws_consume(). */
+size_t ph_ws_feed(struct ph_ws *ws, const uint8_t *data, size_t n, uint64_t now);
+/* false: the queue is full and the next message has begun. Control frames are answered up to it. */
+bool ph_ws_wants_input(const struct ph_ws *ws);
+/* The tunnel ended, after everything was fed. */
+void ph_ws_eof(struct ph_ws *ws, uint64_t now);
+/* Sends a message; takes the reference. PH_E_CLOSED: dropped. */
+int ph_ws_send(struct ph_ws *ws, struct ph_slice message, bool text, uint64_t now);
+/* Begins the closing handshake; the reason is cut to PH_WS_REASON_MAX at a character. */
+void ph_ws_close(struct ph_ws *ws, uint32_t code, const char *reason, size_t n, uint64_t now);
+/* The server stops: closes with 1001, and says so to the owner at once. */
+void ph_ws_go_away(struct ph_ws *ws, uint64_t now);
+void ph_ws_consume(struct ph_ws *ws, size_t messages);     /* the owner used that many */
+void ph_ws_sent(struct ph_ws *ws, size_t n, uint64_t now); /* bytes of on_out left memory */
+uint64_t ph_ws_next(const struct ph_ws *ws);               /* when to expire; PH_NEVER */
+void ph_ws_expire(struct ph_ws *ws, uint64_t now);
 
 #endif

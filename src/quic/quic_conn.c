@@ -367,12 +367,14 @@ static void end_by_peer(struct ph_quic_conn *conn)
                  err->error_code, err->reason, err->reasonlen);
 }
 
-static void protocol_error(struct ph_quic_conn *conn, uint64_t code, int liberr)
+/* `why`: what only the log is told; "" for nothing. */
+static void protocol_error(struct ph_quic_conn *conn, uint64_t code, int liberr, const char *why)
 {
     const char *text = ngtcp2_strerror(liberr);
     ph_count(conn->ep->stats, protocol_errors);
-    ph_log_limited(&conn->ep->log, conn->ep->now, PH_LOG_INFO, "quic: closed code=0x%llx error=%s",
-                   (unsigned long long)code, text);
+    ph_log_limited(&conn->ep->log, conn->ep->now, PH_LOG_INFO,
+                   "quic: closed code=0x%llx error=%s%s%s%s", (unsigned long long)code, text,
+                   why[0] != '\0' ? " reason=\"" : "", why, why[0] != '\0' ? "\"" : "");
     want_end(conn, PH_QUIC_END_LOCAL, false, code, text, strlen(text));
 }
 
@@ -402,10 +404,11 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
         want_end(conn, PH_QUIC_END_HANDSHAKE, false, 0, NULL, 0);
         break;
     case NGTCP2_ERR_CRYPTO:
-        protocol_error(conn, NGTCP2_CRYPTO_ERROR | ngtcp2_conn_get_tls_alert(conn->qc), liberr);
+        protocol_error(conn, NGTCP2_CRYPTO_ERROR | ngtcp2_conn_get_tls_alert(conn->qc), liberr,
+                       ph_tls_quic_why(conn->tls));
         break;
     default:
-        protocol_error(conn, ngtcp2_err_infer_quic_transport_error_code(liberr), liberr);
+        protocol_error(conn, ngtcp2_err_infer_quic_transport_error_code(liberr), liberr, "");
         break;
     }
 }

@@ -21,11 +21,58 @@
 
 /* --- Which certificate for which name --- */
 
-/* Whether the client understands signatures of such a key. One that does not say takes all. */
+/* RFC 5246 7.4.1.2: version, random, session id, suites. Anything odd offers nothing: the library
+ * will refuse it. */
+void ph_tls_suites_read(const uint8_t *p, size_t n, bool *rsa, bool *ecdsa)
+{
+    static const uint16_t rsa_suites[] = {0xc02f, 0xc030, 0xcca8};
+    static const uint16_t ecdsa_suites[] = {0xc02b, 0xc02c, 0xcca9};
+    *rsa = *ecdsa = false;
+    size_t at = 2 + 32;
+    if (n < at + 1 || n < at + 1 + p[at] + 2)
+        return;
+    at += (size_t)1 + p[at];
+    size_t end = at + 2 + ph_u16_get(p + at);
+    if (end > n)
+        return;
+    for (at += 2; at + 2 <= end; at += 2) {
+        uint16_t suite = ph_u16_get(p + at);
+        for (size_t i = 0; i < PH_COUNT_OF(rsa_suites); i++) {
+            *rsa = *rsa || suite == rsa_suites[i];
+            *ecdsa = *ecdsa || suite == ecdsa_suites[i];
+        }
+    }
+}
+
+static int on_client_hello(gnutls_session_t session, unsigned type, unsigned when,
+                           unsigned incoming, const gnutls_datum_t *message)
+{
+    struct ph_tls_side *side = ph_tls_side_of(session);
+    (void)type;
+    (void)when;
+    (void)incoming;
+    ph_tls_suites_read(message->data, message->size, &side->takes_rsa, &side->takes_ecdsa);
+    return 0;
+}
+
+void ph_tls_watch_suites(gnutls_session_t session)
+{
+    if (ph_tls_side_of(session)->cred->count > 1)
+        gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_PRE,
+                                           on_client_hello);
+}
+
+/* Whether the client understands signatures of such a key; one that does not say takes all. In TLS
+ * 1.2 suites are for one type of key. */
 static bool client_takes(gnutls_session_t session, int type)
 {
+    const struct ph_tls_side *side = ph_tls_side_of(session);
     gnutls_sign_algorithm_t sign;
     size_t i = 0;
+    bool is_rsa = type == GNUTLS_PK_RSA || type == GNUTLS_PK_RSA_PSS;
+    if (gnutls_protocol_get_version(session) == GNUTLS_TLS1_2 &&
+        !(is_rsa ? side->takes_rsa : side->takes_ecdsa))
+        return false;
     for (; gnutls_sign_algorithm_get_requested(session, i, &sign) >= 0; i++) {
         if (gnutls_sign_supports_pk_algorithm(sign, (gnutls_pk_algorithm_t)type) != 0)
             return true;

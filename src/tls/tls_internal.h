@@ -53,6 +53,7 @@ struct ph_tls_side {
     struct ph_tls_cred *cred;        /* own one reference */
     const struct ph_tls_cert *shown; /* server: by us in this handshake; NULL: none yet, resumed */
     const char *why;                 /* static; why the peer was refused; NULL */
+    bool takes_rsa, takes_ecdsa;     /* server: suites of TLS 1.2 that the client offered */
 };
 struct ph_tls_side *ph_tls_side_of(gnutls_session_t session);
 
@@ -66,6 +67,11 @@ bool ph_tls_cert_is_for(const struct ph_tls_cert *cert, const char *name, bool w
 int ph_tls_trust_load(struct ph_tls_cred *cred, const struct ph_tls_cred_options *options,
                       enum ph_tls_file *failed, struct ph_err *err);
 void ph_tls_trust_attach(struct ph_tls_cred *cred); /* sets what judges a peer's certificate */
+
+/* tls_cred.c: reads a ClientHello, when the choice among certificates depends on it. */
+void ph_tls_watch_suites(gnutls_session_t session);
+/* Which suites of TLS 1.2 a ClientHello message (without its header) offers. */
+void ph_tls_suites_read(const uint8_t *p, size_t n, bool *rsa, bool *ecdsa);
 
 /* tls_ciphers.c: as a part of a priority string; PH_E_CONFIG. */
 int ph_tls_ciphers_parse(char out[PH_TLS_CIPHERS_LEN], const char *text);

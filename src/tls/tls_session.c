@@ -219,7 +219,9 @@ static int session_fail(struct ph_tls_session *session, int reason)
         gnutls_alert_send_appropriate(session->tls, reason);
         session->error = PH_E_CRYPTO;
         session->why = gnutls_strerror(reason);
-        if (reason == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+        if (reason == GNUTLS_E_NO_CERTIFICATE_FOUND || reason == GNUTLS_E_CERTIFICATE_REQUIRED) {
+            session->why = "client certificate: none was shown";
+        } else if (reason == GNUTLS_E_FATAL_ALERT_RECEIVED) {
             const char *alert = gnutls_alert_get_name(gnutls_alert_get(session->tls));
             session->why = alert != NULL ? alert : session->why;
         }
@@ -266,6 +268,8 @@ int ph_tls_session_new(struct ph_tls_session **out, struct ph_tls_cred *cred, bo
     ph_live_add(PH_LIVE_TLS_SESSION, 1);
     session->tls = tls;
     ph_sliceq_init(&session->out);
+    if (is_server)
+        ph_tls_watch_suites(tls);
     gnutls_transport_set_ptr(tls, session);
     gnutls_transport_set_pull_function(tls, on_pull);
     gnutls_transport_set_pull_timeout_function(tls, on_pull_timeout);

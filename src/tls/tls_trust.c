@@ -85,6 +85,8 @@ static const char *why_untrusted(unsigned status)
         {GNUTLS_CERT_EXPIRED, "client certificate: expired"},
         {GNUTLS_CERT_NOT_ACTIVATED, "client certificate: not valid yet"},
         {GNUTLS_CERT_SIGNER_NOT_FOUND, "client certificate: by no authority that is trusted here"},
+        {GNUTLS_CERT_SIGNATURE_FAILURE,
+         "client certificate: by no authority that is trusted here"}, /* only of the same name */
         {GNUTLS_CERT_SIGNER_NOT_CA, "client certificate: its issuer may not sign certificates"},
         {GNUTLS_CERT_PURPOSE_MISMATCH, "client certificate: not meant for clients"},
         {GNUTLS_CERT_INSECURE_ALGORITHM, "client certificate: signed with a weak algorithm"},

@@ -132,7 +132,7 @@ bool ph_wt_on_connect(void *self, struct ph_h3_conn *h3, struct ph_h3_request *r
         refuse_status(conn, request, 400);
         return true;
     }
-    if (!ph_wt_origin_is_allowed(&wt->config, head)) {
+    if (!ph_origin_is_allowed(wt->config.allowed_origins, wt->config.allowed_origins_len, head)) {
         ph_count(wt->stats, origins_refused);
         refuse_status(conn, request, 403);
         return true;

@@ -182,10 +182,6 @@ bool ph_wt_conn_is_gone(const struct wt_conn *conn, uint64_t session_id);
 /* For ids without a session: a request whose head is known, so that it will never be one. */
 bool ph_wt_conn_is_foreign(const struct wt_conn *conn, uint64_t id);
 
-/* --- wt_origin.c --- */
-
-bool ph_wt_origin_is_allowed(const struct ph_wt_config *config, const struct ph_head *head);
-
 /* --- wt_connect.c: from the request to the open session, both roles --- */
 
 /* The highest draft that both sides know: 2, 7, 13, 15; 0: none. */

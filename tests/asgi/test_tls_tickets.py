@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from typing import Any
@@ -191,66 +190,6 @@ async def test_no_session_in_0rtt() -> None:
             client.transmit()
             await client.until(lambda: stream in client.headers)
             assert client.headers[stream][":status"] == "425"
-
-
-class Recorder(Client):
-    """Keeps what it sends."""
-
-    def connection_made(self, transport: Any) -> None:
-        self.sent: list[bytes] = []
-        send = transport.sendto
-
-        def sendto(data: bytes, addr: Any = None) -> None:
-            self.sent.append(bytes(data))
-            send(data, addr)
-
-        transport.sendto = sendto
-        super().connection_made(transport)
-
-
-class Answers(asyncio.DatagramProtocol):
-    """Counts what comes back."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.came = asyncio.Event()
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.count += 1
-        self.came.set()
-
-
-@aio
-async def test_a_replayed_flight_is_not_taken_for_a_request() -> None:
-    async with serving(app, early_data=True) as server:
-        ticket = await ticket_of(server.quic)
-        async with dial(
-            server.quic, protocol=Recorder, early=True, session_ticket=ticket
-        ) as client:
-            assert isinstance(client, Recorder)
-            stream = request_h3(client)
-            flight = list(client.sent)
-            assert (await client.until(lambda: client.headers.get(stream)))["early"] == "True"
-        # As long as the server remembers the connection's id it takes them for its late packets;
-        # afterwards they begin a handshake, which it answers.
-        loop = asyncio.get_running_loop()
-        transport, answers = await loop.create_datagram_endpoint(
-            Answers, remote_addr=("127.0.0.1", server.quic)
-        )
-        while not answers.count:
-            for datagram in flight:
-                transport.sendto(datagram)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(answers.came.wait(), 0.2)
-        for _ in range(100):
-            for datagram in flight:
-                transport.sendto(datagram)
-        transport.close()
-        async with dial(server.quic) as last:  # the packets before it were seen to
-            assert (await answer_to(last))[":status"] == "200"
-        stats = pronghorn.stats()
-        assert stats["early_requests"] == 1
-        assert stats["requests"] == 2
 
 
 @aio

@@ -112,6 +112,8 @@ static bool take_event(struct script *script)
     case PH_EVENT_WRITABLE:
     case PH_EVENT_LOG:
     case PH_EVENT_STOPPED:
+    case PH_EVENT_SOCKET:
+    case PH_EVENT_MESSAGE:
         PH_ASSERT(entry->known);
         break;
     }

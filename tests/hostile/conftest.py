@@ -31,3 +31,10 @@ def hasty() -> Iterator[Stand]:
     running = Stand(*(f"--option={name}=1000" for name in HASTY), wt=False)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def h2c() -> Iterator[Stand]:
+    running = Stand("--option=h2c=on", wt=False)
+    yield running
+    running.stop()

@@ -165,6 +165,7 @@ class Peer:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.data = b""  # received and not taken
         self.end = "open"
+        self.broken = False  # the server closed while we spoke: what it said may be lost
 
     def __enter__(self) -> Peer:
         return self
@@ -181,6 +182,7 @@ class Peer:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+            self.broken = True
             return False
         return True
 
@@ -455,8 +457,12 @@ class Stand:
     def dial(self, **kwargs: Any) -> Peer:
         return Peer(self.http, **kwargs)
 
-    def dial_tls(self, alpn: str | None = "http/1.1", **kwargs: Any) -> Peer:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    def dial_tls(
+        self, alpn: str | None = "http/1.1", context: ssl.SSLContext | None = None, **kwargs: Any
+    ) -> Peer:
+        """`context`: one that was prepared; what it offers is its own affair, but for `alpn`."""
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         if alpn is not None:

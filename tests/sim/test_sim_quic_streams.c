@@ -108,6 +108,26 @@ static void window_is_whole(struct quic_pair *pair)
     CHECK_INT(got, >, pair->server_config.conn_window / 4 * 3);
 }
 
+TEST(sim_quic_streams, a_window_grows_with_its_reader_up_to_the_maximum)
+{
+    struct quic_pair pair;
+    quic_pair_init(&pair, 2, &quic_clean_link);
+    pair.server_config.conn_window = pair.server_config.stream_window = 64 * KILOBYTE;
+    pair.server_config.window_max = 256 * KILOBYTE;
+    CHECK(quic_pair_connect(&pair));
+    struct quic_log *log = quic_app_open(&pair.client, true);
+    quic_write_pattern(log->stream, 8000 * KILOBYTE, 1, false);
+    sim_run_for(pair.sim, 10 * PH_SEC);
+    CHECK_INT(received(&pair.server), ==, 8000 * KILOBYTE);
+    pair.server.hold = true;
+    size_t before = received(&pair.server);
+    quic_write_pattern(log->stream, 1000 * KILOBYTE, 1, false);
+    sim_run_for(pair.sim, 3 * PH_SEC);
+    CHECK_INT(received(&pair.server) - before, >, 128 * KILOBYTE); /* twice what it began with */
+    CHECK_INT(received(&pair.server) - before, <=, 256 * KILOBYTE);
+    quic_pair_fini(&pair);
+}
+
 static void small_window(struct quic_pair *pair, uint64_t seed)
 {
     quic_pair_init(pair, seed, &quic_clean_link);

@@ -14,6 +14,7 @@ struct mapped {
     struct ph_h2_config h2;
     struct ph_h3_config h3;
     struct ph_wt_config wt;
+    struct ph_ws_config ws;
     struct ph_quic_config quic;
     struct ph_udp_options udp;
     struct ph_chan_limits limits;
@@ -106,6 +107,13 @@ static const struct place places[] = {
     PLACE(glitch_burst, quic.glitch_burst, 1),
     PLACE(glitch_rate, quic.glitch_rate, 1),
     PLACE(worker, quic.worker, 1),
+    PLACE(ws_max_size, ws.max_size, 1),
+    PLACE(ws_max_frames, ws.max_frames, 1),
+    PLACE(ws_max_queue, ws.max_queue, 1),
+    PLACE(ws_queue_bytes, ws.queue_bytes, 1),
+    PLACE(ws_ping_interval, ws.ping_interval, PH_MSEC),
+    PLACE(ws_ping_timeout, ws.ping_timeout, PH_MSEC),
+    PLACE(ws_close_timeout, ws.close_timeout, PH_MSEC),
     PLACE(udp_buffer, udp.buffer_bytes, 1),
     PLACE(send_buffer, limits.high, 1),
     PLACE(send_buffer_low, limits.low, 1),
@@ -128,6 +136,7 @@ static void map(struct mapped *out, const struct ph_config *config)
     ph_engines_h2_config(&out->h2, config);
     ph_engines_h3_config(&out->h3, config);
     ph_engines_wt_config(&out->wt, config);
+    ph_engines_ws_config(&out->ws, config);
     CHECK_INT(ph_engines_quic_config(&out->quic, config, &err), ==, 0);
     ph_engines_udp_options(&out->udp, config);
     ph_engines_chan_limits(&out->limits, config);
@@ -220,10 +229,13 @@ TEST(engines, switches_and_names_arrive)
 {
     static const char *const on[][2] = {{"congestion", "bbr"},  {"retry", "always"},
                                         {"webtransport", "on"}, {"gso", "on"},
-                                        {"gro", "on"},          {"reuse_port", "on"}};
-    static const char *const off[][2] = {{"congestion", "cubic"}, {"retry", "auto"},
-                                         {"webtransport", "off"}, {"gso", "off"},
-                                         {"gro", "off"},          {"reuse_port", "off"}};
+                                        {"gro", "on"},          {"reuse_port", "on"},
+                                        {"websocket", "on"},    {"ws_per_message_deflate", "on"}};
+    static const char *const off[][2] = {
+        {"congestion", "cubic"}, {"retry", "auto"},
+        {"webtransport", "off"}, {"gso", "off"},
+        {"gro", "off"},          {"reuse_port", "off"},
+        {"websocket", "off"},    {"ws_per_message_deflate", "off"}};
     ph_config *config = ph_config_new();
     struct mapped mapped;
     for (size_t i = 0; i < PH_COUNT_OF(on); i++) { /* one at a time: no two are mixed up */
@@ -236,6 +248,10 @@ TEST(engines, switches_and_names_arrive)
         CHECK_INT(mapped.udp.no_gso, ==, i != 3);
         CHECK_INT(mapped.udp.no_gro, ==, i != 4);
         CHECK_INT(mapped.udp.reuse_port, ==, i == 5);
+        CHECK_INT(mapped.h1.websocket, ==, i == 6);
+        CHECK_INT(mapped.h2.websocket, ==, i == 6);
+        CHECK_INT(mapped.h3.websocket, ==, i == 6);
+        CHECK_INT(mapped.ws.deflate, ==, i == 7);
     }
     CHECK_STR(mapped.quic.alpn, "h3");
     ph_config_free(config);
@@ -259,6 +275,11 @@ TEST(engines, origins_and_the_secret_arrive)
     map(&mapped, config);
     CHECK_MEM(mapped.quic.secret, want, 32);
     CHECK_INT(mapped.wt.allowed_origins_len, ==, 2);
+    CHECK_INT(mapped.ws.allowed_origins_len, ==, 0);
+    CHECK_INT(ph_config_set(config, "ws_allowed_origin", "https://c.example"), ==, 0);
+    map(&mapped, config);
+    CHECK_INT(mapped.ws.allowed_origins_len, ==, 1);
+    CHECK_STR(mapped.ws.allowed_origins[0], "https://c.example");
     CHECK_STR(mapped.wt.allowed_origins[0], "https://a.example");
     CHECK_STR(mapped.wt.allowed_origins[1], "https://b.example:8443");
     ph_config_free(config);

@@ -99,6 +99,13 @@ static void on_session(struct world *world, ph_event *event)
     }
 }
 
+static void on_socket(struct world *world, ph_event *event)
+{
+    note_new(world, event->chan, NULL);
+    if (!world->silent)
+        CHECK_INT(ph_chan_accept(event->chan, NULL, 0, NULL), ==, 0);
+}
+
 static void on_data(struct world *world, ph_event *event)
 {
     struct world_chan *note = ph_chan_user(event->chan);
@@ -180,6 +187,15 @@ static void on_event(struct world *world, ph_event *event)
         on_data(world, event);
         break;
     case PH_EVENT_TRAILERS:
+        break;
+    case PH_EVENT_SOCKET:
+        on_socket(world, event);
+        break;
+    case PH_EVENT_MESSAGE:
+        note->received += event->len;
+        ph_chan_consume_messages(event->chan, 1);
+        CHECK_INT(ph_chan_send_message(event->chan, event->buf, event->text), ==, 0);
+        event->buf = NULL;
         break;
     case PH_EVENT_DATAGRAM:
         note->datagrams++;

@@ -1,6 +1,6 @@
 /*
- * wt_origin.c - who may open a session: the Origin check that the draft demands of every server
- * (draft-16 section 3.2; RFC 6454 for the syntax).
+ * origin.c - which pages may open a WebTransport session (where the draft demands the check of
+ * every server, draft-16 section 3.2) or a WebSocket (RFC 6455 10.2); RFC 6454 for the syntax.
  *
  * Browsers always send Origin, other clients need not. Absent: allowed. With a configured list it
  * must be one of the list. Without: a page of https on the same host, whatever its port (the page
@@ -8,7 +8,7 @@
  * any loopback page, so that development needs no configuration. Two Origin fields, "null" and
  * everything that does not parse match nothing.
  */
-#include "wt_internal.h"
+#include "http_internal.h"
 
 struct origin {
     const char *scheme, *host; /* borrow */
@@ -113,11 +113,11 @@ static bool is_loopback(const struct origin *origin)
     return IN6_IS_ADDR_LOOPBACK(&addr.u.in6.sin6_addr);
 }
 
-static bool is_listed(const struct ph_wt_config *config, const char *p, size_t n,
+static bool is_listed(const char *const *allowed_origins, size_t count, const char *p, size_t n,
                       const struct origin *origin)
 {
-    for (size_t i = 0; i < config->allowed_origins_len; i++) {
-        const char *text = config->allowed_origins[i];
+    for (size_t i = 0; i < count; i++) {
+        const char *text = allowed_origins[i];
         struct origin allowed;
         if (strcmp(text, "*") == 0)
             return true;
@@ -130,7 +130,7 @@ static bool is_listed(const struct ph_wt_config *config, const char *p, size_t n
     return false;
 }
 
-bool ph_wt_origin_is_allowed(const struct ph_wt_config *config, const struct ph_head *head)
+bool ph_origin_is_allowed(const char *const *allowed, size_t n, const struct ph_head *head)
 {
     const struct ph_field *field = ph_fields_get(&head->fields, "origin");
     if (field == NULL)
@@ -139,8 +139,8 @@ bool ph_wt_origin_is_allowed(const struct ph_wt_config *config, const struct ph_
         return false;
     struct origin origin, self = {.scheme = "https", .scheme_len = 5, .port = 443};
     bool is_parsed = parse_origin(&origin, field->value, field->value_len);
-    if (config->allowed_origins_len > 0)
-        return is_listed(config, field->value, field->value_len, is_parsed ? &origin : NULL);
+    if (n > 0)
+        return is_listed(allowed, n, field->value, field->value_len, is_parsed ? &origin : NULL);
     if (!is_parsed || !parse_host(&self, head->authority, head->authority_len))
         return false;
     bool is_https = equal(origin.scheme, origin.scheme_len, "https", 5);

@@ -1,9 +1,9 @@
 /*
- * test_wt_origin.c - which pages may open sessions.
+ * test_origin.c - which pages may open sessions and sockets.
  */
 #include "test.h"
 
-#include "../../src/wt/wt_internal.h"
+#include "../../src/http/http_internal.h"
 
 static const char *const no_list[1];
 
@@ -11,18 +11,14 @@ static const char *const no_list[1];
 static bool allowed(const char *const *list, size_t n, const char *authority, const char *origin,
                     const char *second)
 {
-    struct ph_wt_config config;
     struct ph_head head = {.authority = authority, .authority_len = strlen(authority)};
-    ph_wt_config_default(&config);
-    config.allowed_origins = list;
-    config.allowed_origins_len = n;
     ph_fields_add(&head.fields, "x-first", 7, "1", 1, NULL);
     if (origin != NULL)
         ph_fields_add(&head.fields, "origin", 6, origin, strlen(origin), NULL);
     if (second != NULL)
         ph_fields_add(&head.fields, "origin", 6, second, strlen(second), NULL);
     ph_fields_seal(&head.fields);
-    bool result = ph_wt_origin_is_allowed(&config, &head);
+    bool result = ph_origin_is_allowed(list, n, &head);
     ph_fields_fini(&head.fields);
     return result;
 }
@@ -32,14 +28,14 @@ static bool page(const char *authority, const char *origin)
     return allowed(no_list, 0, authority, origin, NULL);
 }
 
-TEST(wt_origin, absent_is_allowed)
+TEST(origin, absent_is_allowed)
 {
     static const char *const list[] = {"https://example.com"};
     CHECK(page("example.com", NULL));
     CHECK(allowed(list, 1, "example.com", NULL, NULL));
 }
 
-TEST(wt_origin, same_host_over_https_is_allowed_whatever_its_port)
+TEST(origin, same_host_over_https_is_allowed_whatever_its_port)
 {
     CHECK(page("example.com", "https://example.com"));
     CHECK(page("example.com:4433", "https://example.com"));
@@ -47,7 +43,7 @@ TEST(wt_origin, same_host_over_https_is_allowed_whatever_its_port)
     CHECK(page("[2001:db8::1]:4433", "https://[2001:db8::1]"));
 }
 
-TEST(wt_origin, other_pages_are_refused)
+TEST(origin, other_pages_are_refused)
 {
     static const char *const origins[] = {
         "http://example.com",
@@ -76,7 +72,7 @@ TEST(wt_origin, other_pages_are_refused)
     }
 }
 
-TEST(wt_origin, loopback_pages_reach_a_loopback_server)
+TEST(origin, loopback_pages_reach_a_loopback_server)
 {
     static const char *const names[] = {"localhost",  "localhost:4433", "127.0.0.1:4433",
                                         "[::1]:4433", "127.8.8.8",      "app.localhost"};
@@ -89,7 +85,7 @@ TEST(wt_origin, loopback_pages_reach_a_loopback_server)
     }
 }
 
-TEST(wt_origin, what_only_looks_like_loopback_is_refused)
+TEST(origin, what_only_looks_like_loopback_is_refused)
 {
     static const char *const origins[] = {
         "http://127.0.0.1.evil.net",
@@ -107,7 +103,7 @@ TEST(wt_origin, what_only_looks_like_loopback_is_refused)
     }
 }
 
-TEST(wt_origin, a_list_is_exact)
+TEST(origin, a_list_is_exact)
 {
     static const char *const list[] = {"https://app.example.com", "http://dev.example.com:8080"};
     CHECK(allowed(list, 2, "example.com", "https://app.example.com", NULL));
@@ -119,7 +115,7 @@ TEST(wt_origin, a_list_is_exact)
     CHECK(!allowed(list, 2, "example.com", "null", NULL));
 }
 
-TEST(wt_origin, a_star_allows_everything_but_two)
+TEST(origin, a_star_allows_everything_but_two)
 {
     static const char *const star[] = {"*"};
     CHECK(allowed(star, 1, "example.com", "https://any.net", NULL));
@@ -127,12 +123,12 @@ TEST(wt_origin, a_star_allows_everything_but_two)
     CHECK(!allowed(star, 1, "example.com", "https://any.net", "https://any.net"));
 }
 
-TEST(wt_origin, two_fields_are_refused)
+TEST(origin, two_fields_are_refused)
 {
     CHECK(!allowed(no_list, 0, "example.com", "https://example.com", "https://example.com"));
 }
 
-TEST(wt_origin, eight_kilobytes_are_refused)
+TEST(origin, eight_kilobytes_are_refused)
 {
     char origin[8200];
     memset(origin, 'a', sizeof origin - 1);

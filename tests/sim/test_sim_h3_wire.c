@@ -717,6 +717,8 @@ static void read_slowly(size_t rate, bool is_served)
     struct quic_log *slow = ask_for_much(&world, 2048); /* credit comes by half of it */
     for (int i = 0; i < 150 && !slow->reset; i++) {
         stay(&world, 1);
+        if (slow->stream == NULL)
+            break;
         size_t few = PH_MIN(slow->held, rate);
         ph_quic_stream_consume(slow->stream, few);
         slow->held -= few;
@@ -740,7 +742,8 @@ TEST(h3_wire, F15_reader_at_the_least_rate_is_served)
 
 static void be_idle(struct h3_world *world, int seconds)
 {
-    for (int i = 0; i < seconds && world->raw.conn != NULL; i++) {
+    uint64_t end = world->sim->now + (uint64_t)seconds * PH_SEC;
+    while (world->sim->now < end && world->raw.conn != NULL) {
         h3_raw_datagram(world, "\x00x", 2); /* keeps QUIC's idle timeout away */
         sim_run_for(world->sim, PH_SEC);
     }

@@ -166,6 +166,40 @@ typedef struct ph_certificate {
 /* Certificate number `index`: those of certfile and certificate in order, then the development
  * certificate. PH_E_NOTFOUND past the last. Any thread. */
 PH_API int ph_server_certificate(ph_server *server, size_t index, ph_certificate *out);
+/* The descriptor of the socket with the same `index`, for a process that is to share it
+ * (bind=fd://N there). Borrow, until the server is freed or drains; PH_E_NOTFOUND past the last,
+ * PH_E_STATE once started. */
+PH_API int ph_server_socket(const ph_server *server, size_t index);
+
+/* --- Several processes ---
+ *
+ * One process makes a server, starts none, and gives its sockets to others that serve (bind=fd://N
+ * there): listening TCP and Unix sockets as they are, for any of them may accept a connection. QUIC
+ * packets have to reach the process that has their connection: each process reads a UDP socket of
+ * its own, has a number of its own (`worker`: in the low byte which socket, in the high byte what
+ * tells it from who had that place before) and the same `secret`, and passes on what is not its. */
+
+/* Opens one more UDP socket on the address with the same `index`. They are numbered as they are
+ * opened, from 0, which is that of ph_server_socket(); keep all open while any process serves.
+ * Returns the descriptor (own), PH_E_NOTFOUND for what is no QUIC address, or PH_E_IO and a
+ * sentence in `err`. Before the start. */
+PH_API int ph_server_open_sibling(const ph_server *server, size_t index, char *err, size_t err_len);
+/* Has the kernel give packets to the socket that their connection id names, of `sockets` of each
+ * address, and new connections to the first `spread` of them. Again: when these change. PH_E_IO:
+ * this kernel cannot; everything works all the same, by passing packets on. Nothing with
+ * steering=off. */
+PH_API int ph_server_steer(const ph_server *server, unsigned sockets, unsigned spread);
+/* Takes one end of a pair of Unix datagram sockets: what others pass on. Before the start. */
+PH_API int ph_server_mesh(ph_server *server, int fd);
+/* Takes the other end of the pair of another worker: where packets with its number go; -1: it is
+ * gone. At any time. */
+PH_API void ph_server_peer(ph_server *server, uint16_t worker, int fd);
+/* A successor reads the UDP sockets from now on: packets come through the mesh only. Before a
+ * drain.
+ */
+PH_API void ph_server_hand_over(ph_server *server);
+/* --- */
+
 /* Begins a graceful stop: no new connections, GOAWAY / Connection: close, a DRAIN capsule and
  * PH_EVENT_DRAIN for each session. When the last channel is closed, or `deadline_ms` has passed
  * (then the rest is closed by force), the I/O thread ends and PH_EVENT_STOPPED follows as the last
@@ -193,6 +227,8 @@ PH_API void ph_server_free(ph_server *server);
     X(packets_in)              /* UDP datagrams received */                                        \
     X(packets_out)             /* QUIC packets sent */                                             \
     X(packets_dropped)         /* UDP datagrams that belonged to nothing or were malformed */      \
+    X(packets_forwarded)       /* UDP datagrams passed on to the worker they belong to */          \
+    X(packets_adopted)         /* UDP datagrams that another worker passed on */                   \
     X(send_calls)              /* system calls that sent packets */                                \
     X(recv_calls)              /* system calls that received packets */                            \
     X(datagrams_in)            /* WebTransport datagrams received */                               \

@@ -449,6 +449,97 @@ static PyObject *server_addresses(PyObject *self, PyObject *Py_UNUSED(unused))
     return list;
 }
 
+static PyObject *server_sockets(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    const Server *server = (Server *)self;
+    PyObject *list = PyList_New(0);
+    int fd;
+    for (size_t i = 0;
+         list != NULL && server->core != NULL && (fd = ph_server_socket(server->core, i)) >= 0;
+         i++) {
+        PyObject *item = PyLong_FromLong(fd);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *server_open_siblings(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    const Server *server = (Server *)self;
+    PyObject *list = PyList_New(0);
+    char err[ERROR_TEXT] = "";
+    for (size_t i = 0;
+         list != NULL && server->core != NULL && ph_server_socket(server->core, i) >= 0; i++) {
+        int fd = ph_server_open_sibling(server->core, i, err, sizeof(err));
+        if (fd == PH_E_NOTFOUND)
+            continue;
+        PyObject *item = fd >= 0 ? PyLong_FromLong(fd) : NULL;
+        if (fd < 0)
+            PyErr_SetString(PyExc_OSError, err);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *server_steer(PyObject *self, PyObject *args)
+{
+    const Server *server = (Server *)self;
+    unsigned sockets, spread;
+    if (!PyArg_ParseTuple(args, "II:steer", &sockets, &spread))
+        return NULL;
+    int rc = server->core != NULL ? ph_server_steer(server->core, sockets, spread) : PH_E_STATE;
+    if (rc == PH_E_INVAL || rc == PH_E_STATE) {
+        PyErr_SetString(PyExc_ValueError, ph_strerror(rc));
+        return NULL;
+    }
+    return PyBool_FromLong(rc == PH_OK);
+}
+
+static PyObject *server_mesh(PyObject *self, PyObject *arg)
+{
+    const Server *server = (Server *)self;
+    int fd = (int)PyLong_AsLong(arg);
+    if (fd < 0 && PyErr_Occurred())
+        return NULL;
+    if (server->core == NULL || ph_server_mesh(server->core, fd) != PH_OK) {
+        PyErr_SetString(PyExc_RuntimeError, "the server was started or closed already");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *server_peer(PyObject *self, PyObject *args)
+{
+    Server *server = (Server *)self;
+    unsigned short worker;
+    int fd;
+    if (!PyArg_ParseTuple(args, "Hi:peer", &worker, &fd))
+        return NULL;
+    if (server->core == NULL || server->stopped) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is closed");
+        return NULL;
+    }
+    if (server->started && server_check_thread(server) < 0)
+        return NULL;
+    ph_server_peer(server->core, worker, fd);
+    Py_RETURN_NONE;
+}
+
+static PyObject *server_hand_over(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    Server *server = (Server *)self;
+    if (server->core == NULL || !server->started || server->stopped)
+        Py_RETURN_NONE;
+    if (server_check_thread(server) < 0)
+        return NULL;
+    ph_server_hand_over(server->core);
+    Py_RETURN_NONE;
+}
+
 static PyObject *server_stats(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     const Server *server = (Server *)self;
@@ -553,6 +644,16 @@ static PyMethodDef server_methods[] = {
     {"cancel_all", server_cancel_all, METH_NOARGS,
      PyDoc_STR("Cancels every application task; how many.")},
     {"addresses", server_addresses, METH_NOARGS, PyDoc_STR("Bound addresses: (kind, text).")},
+    {"sockets", server_sockets, METH_NOARGS,
+     PyDoc_STR("Descriptors of the bound sockets, in the order of addresses().")},
+    {"open_siblings", server_open_siblings, METH_NOARGS,
+     PyDoc_STR("One more UDP socket for each QUIC address.")},
+    {"steer", server_steer, METH_VARARGS,
+     PyDoc_STR("Has the kernel give QUIC packets to the worker they belong to.")},
+    {"mesh", server_mesh, METH_O, PyDoc_STR("Where other workers pass packets on to.")},
+    {"peer", server_peer, METH_VARARGS, PyDoc_STR("Where packets of another worker go.")},
+    {"hand_over", server_hand_over, METH_NOARGS,
+     PyDoc_STR("A successor reads the UDP sockets from now on.")},
     {"stats", server_stats, METH_NOARGS, PyDoc_STR("Counters since start.")},
     {"_pump", server_pump, METH_NOARGS, NULL},
     {"_flush", server_flush, METH_NOARGS, NULL},

@@ -51,6 +51,26 @@ class Server:
     def addresses(self) -> list[tuple[str, str]]:
         """Bound addresses: ("tcp" | "tls" | "quic", "127.0.0.1:8000"). Empty once closed."""
 
+    def sockets(self) -> list[int]:
+        """Descriptors of the bound sockets, in the order of addresses(), for processes that share
+        them. They stay the server's. Empty once started."""
+
+    def open_siblings(self) -> list[int]:
+        """One more UDP socket for each QUIC address, in their order; the caller's. OSError."""
+
+    def steer(self, sockets: int, spread: int, /) -> bool:
+        """Has the kernel give QUIC packets to the socket, of so many, that their connection id
+        names, and new connections to the first `spread`. False: this kernel cannot."""
+
+    def mesh(self, fd: int, /) -> None:
+        """Takes the descriptor on which other workers pass packets on. Before start()."""
+
+    def peer(self, worker: int, fd: int, /) -> None:
+        """Takes the descriptor on which another worker gets its packets; -1: it is gone."""
+
+    def hand_over(self) -> None:
+        """A successor reads the UDP sockets from now on. Before drain()."""
+
     def start(
         self,
         app: App,

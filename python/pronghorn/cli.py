@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from . import _core, kinds
 from .aliases import ALIASES
 from .config import Config
 from .errors import BAD_OPTION, ConfigError, StartupError, report
+from .leaks import leak_checked
 from .options import GROUPS, LIMITS, Option, option_of
 from .server import run_or_raise
 from .sources import (
@@ -30,8 +30,6 @@ from .sources import (
     read_env_file,
 )
 from .versions import libraries
-
-CHECK_LEAKS = "PRONGHORN_CHECK_LEAKS"  # environment: 1 makes an object left alive an error
 
 EPILOG = """\
 Every option can also be set by PRONGHORN_<NAME> in the environment and by a key of the --config
@@ -201,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_version() if args.version else show_limits()
         return 0
     code = serve(args)
-    return code if os.environ.get(CHECK_LEAKS) != "1" else leak_checked(code)
+    return leak_checked(code)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -218,13 +216,3 @@ def serve(args: argparse.Namespace) -> int:
         return report(exc, settings.wording)
     except KeyboardInterrupt:  # before the server took over signals
         return 130
-
-
-def leak_checked(code: int) -> int:
-    """1 when objects of the core or the extension outlived the server, else `code`."""
-    gc.collect()
-    left = {name: count for name, count in _core.live_objects().items() if count}
-    if not left:
-        return code
-    say("leak: " + " ".join(f"{name}={count}" for name, count in left.items()))
-    return 1

@@ -103,6 +103,17 @@ class Config(CoreOptions):
         has_tls = self._has_certificate()
         return [text for text in self._tcp_addresses() if has_tls and not kinds.is_named(text)]
 
+    def _alpn(self) -> list[str]:
+        """The core offers all when it is told of none."""
+        given = kinds.listed(self.alpn_protocols)
+        if self.http1 and self.http2:
+            return given
+        off = {"h2": not self.http2, "http/1.1": not self.http1}
+        names = [name for name in given or off if not off.get(name)]
+        if not names:
+            raise ConfigError("http1, http2: TLS needs one of them on")
+        return names
+
     def _unlimited_peers(self) -> list[str]:
         """Behind a trusted proxy are many clients, which max_connections_per_ip takes for one."""
         networks = [kinds.network_of("forwarded_allow_ips", peer) for peer in trusted_peers(self)]
@@ -119,6 +130,7 @@ class Config(CoreOptions):
         computed: dict[str, Any] = {
             "bind": self._tcp_addresses(),
             "unlimited_peer": self._unlimited_peers(),
+            "alpn_protocols": self._alpn(),
             "quic_bind": [] if "quic_bind" in self.options else self._quic_addresses(),
         }
         for field in dataclasses.fields(self):

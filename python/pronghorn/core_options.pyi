@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from .options import Options
 
 class CoreOptions(Options):
+    alt_svc: bool | None
+    alt_svc_value: str | None
     h2c: bool | None
     congestion: str | None
     retry: str | None
@@ -97,6 +99,7 @@ class CoreOptions(Options):
     uds_user: str | None
     uds_group: str | None
     reuse_port: bool | None
+    steering: bool | None
     gso: bool | None
     gro: bool | None
     secret: str | None

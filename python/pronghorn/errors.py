@@ -37,11 +37,16 @@ def report(
 ) -> int:
     """Prints what went wrong in one line, below the traceback of the application's own code when
     that raised. Returns the exit code."""
+    print_cause(exc)
+    print(f"pronghorn: {wording(str(exc))}", file=sys.stderr, flush=True)
+    return BAD_OPTION if isinstance(exc, ConfigError) else NO_START
+
+
+def print_cause(exc: BaseException) -> None:
+    """The traceback of the application's own code, when that is what raised."""
     cause = exc.__cause__
     if isinstance(exc, UserCodeError) and cause is not None:
         traceback.print_exception(type(cause), cause, cause.__traceback__)
-    print(f"pronghorn: {wording(str(exc))}", file=sys.stderr, flush=True)
-    return BAD_OPTION if isinstance(exc, ConfigError) else NO_START
 
 
 def described(thing: Any) -> str:

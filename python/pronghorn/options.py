@@ -17,6 +17,7 @@ from typing import Any
 from . import _core, access, hosts, kinds
 
 LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+MAX_WORKERS = 256  # as many as connection ids can tell apart
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
 
 APPLICATION = "Application"
@@ -100,6 +101,10 @@ class Options:
         shown="that of bind, when it has TLS")
     http3: bool = row(True, ADDRESSES, kinds.Flag(),
         "Whether a TLS address is one for HTTP/3 too when quic_bind does not say.")
+    http2: bool = row(True, ADDRESSES, kinds.Flag(),
+        "Whether TLS addresses offer HTTP/2.")
+    http1: bool = row(True, ADDRESSES, kinds.Flag(),
+        "Whether TLS addresses offer HTTP/1.1; without TLS it is always spoken.")
 
     certfile: PathLike | None = row(None, TLS, kinds.Path("PEM", must_exist=True),
         "Certificate chain, leaf first.", core="certfile")
@@ -175,6 +180,13 @@ class Options:
     app_watchdog: float = row(0.0, PROCESS, kinds.Seconds(0, 86400),
         "Standstill of the event loop after which the process prints where it stands and ends with"
         " exit code 1, for a supervisor to start another; 0: never.")
+    workers: int | None = row(None, PROCESS, kinds.Number(1, MAX_WORKERS),
+        "Processes that serve; more than one need the application by name.",
+        env=("WEB_CONCURRENCY",), shown="1")
+    timeout_worker_healthcheck: float = row(30.0, PROCESS, kinds.Seconds(0.1, 86400),
+        "How long the event loop of a worker may show no sign of life before it is replaced.")
+    pid: PathLike | None = row(None, PROCESS, kinds.Path(),
+        "File for the process number; removed at exit.")
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # fmt: on
 

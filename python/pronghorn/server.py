@@ -179,11 +179,15 @@ class Server:
         self._watch = LoopWatch(self.config.loop_lag_warning, self.config.app_watchdog)
         app = traced(believing(guarded(self._load_app(), self.config), self.config))
         self._core = self._bind()
-        self._addresses = self._core.addresses()
         if self.config.metrics_bind is not None:
             bind = kinds.listed(self.config.metrics_bind)
             self._endpoint = metrics.Endpoint(bind, lambda: [{"counters": self.metrics()}])
             self._addresses += [("metrics", text) for text in self._endpoint.addresses()]
+        with pid_file(self.config.pid):
+            await self._serve_bound(app, shutdown_trigger)
+
+    async def _serve_bound(self, app: App, shutdown_trigger: ShutdownTrigger | None) -> None:
+        assert self._core is not None
         _running.append(self)
         lifespan = Lifespan(app, self.config, self._app_name())
         if not await self._start_app(lifespan):
@@ -226,6 +230,10 @@ class Server:
         return prepare_app(self.app, **how)
 
     def _bind(self) -> _core.Server:
+        return self._open(self._core_options())
+
+    def _core_options(self) -> list[tuple[str, str]]:
+        """The configuration in the core's words, with the development certificate made."""
         if self.config.dev:
             folder = self.config.dev_directory()
             try:
@@ -236,6 +244,9 @@ class Server:
         options = self.config.core_options()
         if self.config.log_config is not None:
             options.append(("log_level", log.core_level()))
+        return options
+
+    def _open(self, options: list[tuple[str, str]]) -> _core.Server:
         files = files_of(options)
         look = look_at(files)  # before they are loaded: a change in between is seen later
         try:
@@ -243,6 +254,7 @@ class Server:
         except (OSError, _core.CertificateError) as exc:
             raise StartupError(str(exc)) from None
         self._certificates = Certificates(core, files, look, self.config.certificate_poll)
+        self._addresses = core.addresses()
         return core
 
     async def _start_app(self, lifespan: Lifespan) -> bool:
@@ -264,11 +276,14 @@ class Server:
         return True
 
     def _announce(self) -> None:
+        self._say_listening()
+        log.log.info("ready pid=%d", os.getpid())
+
+    def _say_listening(self) -> None:
         for kind, text in self._addresses:
             log.log.info("listening kind=%s address=%s", kind, text)
         if self.dev_sha256 is not None:
             logwriter.stderr.write(dev_block(self._addresses, self.dev_sha256) + "\n")
-        log.log.info("ready pid=%d", os.getpid())
 
     # --- stop ---
 
@@ -397,6 +412,10 @@ def run(app: App | str, config: Config | None = None, **options: Any) -> int:
 
 def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
+    if (config.workers or 1) > 1:
+        from .supervisor import Supervisor
+
+        return Supervisor(app, config).run()
     factory = loop_factory(config.loop, config.app_dir)
     server = Server(app, config)
     try:
@@ -477,6 +496,26 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
+
+
+@contextlib.contextmanager
+def pid_file(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """A file with this process's number; removed afterwards, unless somebody else wrote his."""
+    if path is None:
+        yield
+        return
+    mine = f"{os.getpid()}\n"
+    try:
+        with open(path, "w") as file:
+            file.write(mine)
+    except OSError as exc:
+        raise StartupError(f"pid: cannot write {os.fspath(path)!r}: {exc.strerror}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError), open(path) as file:
+            if file.read() == mine:
+                os.unlink(path)
 
 
 def port_of(address: str) -> int:

@@ -100,11 +100,24 @@ static int open_tcp(struct ph_server *server, struct ph_addr *addr, bool tls, st
     return 0;
 }
 
+/* The port that the kernel chose for TLS on this address, 0 when there is none: HTTP/3 is best
+ * found on the same number. */
+static uint16_t port_of_tls(const struct ph_server *server, const struct ph_addr *addr)
+{
+    for (size_t i = 0; i < server->tcp_n; i++) {
+        const struct ph_tcp_listener *listener = &server->tcp[i];
+        struct ph_addr same = *addr;
+        ph_addr_set_port(&same, ph_addr_port(&listener->addr));
+        if (listener->tls && listener->is_any_port && ph_addr_equal(&same, &listener->addr))
+            return ph_addr_port(&listener->addr);
+    }
+    return 0;
+}
+
 /* Opens every address of one name with the same port. */
 static int open_all(struct ph_server *server, enum bind_kind kind, const struct ph_addr *addrs,
-                    size_t n, struct ph_err *err)
+                    size_t n, uint16_t port, struct ph_err *err)
 {
-    uint16_t port = ph_addr_port(&addrs[0]);
     for (size_t i = 0; i < n; i++) {
         struct ph_addr addr = addrs[i];
         ph_addr_set_port(&addr, port);
@@ -125,15 +138,21 @@ static int bind_name(struct ph_server *server, enum bind_kind kind, const char *
     int n = ph_resolve(addrs, ADDRS_MAX, text, &why);
     if (n < 0)
         return ph_fail(err, n, "%s: %s", option, why.text);
-    bool any_port = ph_addr_port(&addrs[0]) == 0;
+    uint16_t port = ph_addr_port(&addrs[0]);
+    bool any_port = port == 0;
     size_t tcp_n = server->tcp_n, udp_n = server->udp_n;
     int rc = PH_E_IO;
-    for (int tries = 0; tries < (any_port && n > 1 ? PORT_TRIES : 1); tries++) {
-        rc = open_all(server, kind, addrs, (size_t)n, &why);
+    if (any_port && kind == BIND_QUIC)
+        port = port_of_tls(server, &addrs[0]);
+    for (int tries = 0; tries < (any_port ? PORT_TRIES : 1); tries++) {
+        rc = open_all(server, kind, addrs, (size_t)n, port, &why);
+        for (size_t i = tcp_n; i < server->tcp_n; i++)
+            server->tcp[i].is_any_port = any_port;
         if (rc == 0)
             return 0;
         tcp_close_from(server, tcp_n);
         udp_close_from(server, udp_n);
+        port = any_port ? 0 : port;
     }
     return ph_fail(err, rc, "%s: %s", option, why.text);
 }

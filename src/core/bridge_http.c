@@ -47,6 +47,35 @@ static bool has_field(const struct ph_field *fields, size_t n, const struct ph_f
     return false;
 }
 
+/* How long clients may remember where HTTP/3 is, seconds: a day, as they do by themselves. */
+#define ALT_SVC_AGE 86400
+
+void ph_bridge_http_init_alt_svc(struct ph_server *server)
+{
+    for (size_t i = 0; i < server->udp_n; i++) {
+        struct ph_udp_socket *sock = &server->udp[i];
+        snprintf(sock->alt_svc, sizeof(sock->alt_svc), "h3=\":%u\"; ma=%d",
+                 ph_addr_port(&sock->addr), ALT_SVC_AGE);
+    }
+}
+
+/* Where the same origin speaks HTTP/3 (RFC 7838, RFC 9114 3.1.1): on the QUIC port of the number
+ * that the client came to, if there is one. NULL: it is not told. */
+static const char *alt_svc_of(const struct ph_server *server, const struct ph_exchange *ex)
+{
+    if (server->config->alt_svc == 0 || server->udp_n == 0 || ex->tls == NULL ||
+        ex->head.version >= 30)
+        return NULL;
+    if (server->config->alt_svc_value != NULL)
+        return server->config->alt_svc_value;
+    for (size_t i = 0; i < server->udp_n; i++) {
+        if (ex->path.local.len > 0 &&
+            ph_addr_port(&server->udp[i].addr) == ph_addr_port(&ex->path.local))
+            return server->udp[i].alt_svc;
+    }
+    return server->udp[0].alt_svc;
+}
+
 void ph_bridge_http_touch(const struct ph_exchange *ex)
 {
     touch(tcp_of(ex));
@@ -54,11 +83,11 @@ void ph_bridge_http_touch(const struct ph_exchange *ex)
 
 /* RFC 9110 10.2.4, 6.6.1. Those of the option `header` come first: one of them may be in place of
  * `server` or `date`. */
-struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
                                        const struct ph_field *fields, size_t n, unsigned flags,
                                        size_t *out)
 {
-    struct ph_field *list = ph_alloc((n + server->headers_n + 2) * sizeof(*list));
+    struct ph_field *list = ph_alloc((n + server->headers_n + 3) * sizeof(*list));
     size_t count = n;
     if (n > 0)
         memcpy(list, fields, n * sizeof(*list));
@@ -66,6 +95,10 @@ struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
         if (!has_field(fields, n, &server->headers[i]))
             list[count++] = server->headers[i];
     }
+    const char *alt_svc = alt_svc_of(server, ex);
+    const struct ph_field where = {"alt-svc", alt_svc, 7, alt_svc != NULL ? strlen(alt_svc) : 0};
+    if (alt_svc != NULL && !has_field(list, count, &where))
+        list[count++] = where;
     flags |= server->headers_flags;
     if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
         list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
@@ -79,7 +112,7 @@ static int respond_final(const struct ph_server *server, struct ph_exchange *ex,
                          const struct ph_field *fields, size_t n, unsigned flags)
 {
     size_t count;
-    struct ph_field *list = ph_bridge_http_fields(server, fields, n, flags, &count);
+    struct ph_field *list = ph_bridge_http_fields(server, ex, fields, n, flags, &count);
     int rc = ph_exchange_respond(ex, status, list, count, (flags & PH_MSG_FIN) != 0);
     ph_free(list);
     return rc;

@@ -284,7 +284,7 @@ static int grant(struct ph_bridge_ws *socket, const struct ph_field *fields, siz
     if (rc == 0) {
         size_t count;
         struct ph_field *list =
-            ph_bridge_http_fields(socket->server, out.list, out.count, flags, &count);
+            ph_bridge_http_fields(socket->server, socket->ex, out.list, out.count, flags, &count);
         rc = ph_exchange_upgrade(socket->ex, list, count);
         ph_free(list);
     }

@@ -88,6 +88,10 @@ static const struct option options[] = {
          "Protocols to offer with TLS over TCP, the preferred one first; h2 and http/1.1 when "
          "unset. "
          "QUIC always offers h3."),
+    BOOL(alt_svc, "on",
+         "Tells HTTP/1.1 and HTTP/2 clients of the QUIC port, with TLS only (Alt-Svc)."),
+    TEXT(alt_svc_value, OPT_STRING, "value of an Alt-Svc field",
+         "What they are told instead, for ports that are mapped on the way."),
     BOOL(h2c, "off", "Takes HTTP/2 without TLS from clients that begin with it."),
     CHOICE(congestion, "cubic", "cubic, bbr", "Congestion control of QUIC."),
     CHOICE(retry, "auto", "auto, always",
@@ -230,6 +234,9 @@ static const struct option options[] = {
     TEXT(uds_user, OPT_STRING, "name, number", "Who owns the file of a Unix socket."),
     TEXT(uds_group, OPT_STRING, "name, number", "The group that it belongs to."),
     BOOL(reuse_port, "off", "Lets several processes bind the same addresses."),
+    BOOL(steering, "on",
+         "Has the kernel give QUIC packets to the worker they belong to; off: workers pass them "
+         "on."),
     BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
     BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
     TEXT(secret, OPT_STRING, "64 hexadecimal digits, or a file of at least 32 bytes",
@@ -459,6 +466,7 @@ static int set_text(struct ph_config *config, const struct option *opt, const ch
     struct ph_field field;
     if ((opt->offset == AT(header) && ph_config_header(value, &field) < 0) ||
         (opt->offset == AT(alpn) && !is_alpn(value)) ||
+        (opt->offset == AT(alt_svc_value) && !ph_field_value_is_valid(value, strlen(value))) ||
         (opt->offset == AT(unlimited_peer) && ph_net_parse(&net, value) < 0) ||
         (opt->offset == AT(uds_permissions) && !is_mode(value)) ||
         (opt->offset == AT(ciphers) && !ph_tls_ciphers_are_valid(value)) ||

@@ -56,7 +56,7 @@ struct ph_config {
     char *certfile, *keyfile, *keyfile_password, *ca_certs, *dev_certificate, *secret;
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
-    uint64_t reuse_port, gso, gro, server_header, date_header, webtransport;
+    uint64_t reuse_port, steering, gso, gro, server_header, date_header, webtransport;
     uint64_t backlog, udp_buffer, worker, max_connections, max_connections_per_ip, memory_budget,
         max_concurrent_app_calls;
     uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
@@ -65,9 +65,10 @@ struct ph_config {
         pipelined_max, chunk_overhead, chunk_extension, head_encoded;
     uint64_t websocket, ws_max_size, ws_max_frames, ws_max_queue, ws_queue_bytes, ws_ping_interval,
         ws_ping_timeout, ws_close_timeout, ws_per_message_deflate;
-    uint64_t h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max, h2_continuations,
-        h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout, h2_reset_burst,
-        h2_reset_rate;
+    char *alt_svc_value;
+    uint64_t alt_svc, h2c, h2_max_streams, h2_max_frame, h2_header_table, h2_settings_max,
+        h2_continuations, h2_replies_max, h2_stream_window, h2_conn_window, h2_idle_timeout,
+        h2_reset_burst, h2_reset_rate;
     uint64_t half_open_retry, half_open_max, max_streams_bidi, max_streams_uni, stream_window,
         conn_window, window_max, max_datagram_frame, vn_rate, retry_rate, reset_rate, glitch_burst,
         glitch_rate, cancel_burst, cancel_rate;
@@ -111,7 +112,9 @@ enum ph_down_kind {
     PH_DOWN_CLOSE,             /* s: reason; a: code */
     PH_DOWN_DRAIN,
     PH_DOWN_RELEASE,
-    PH_DOWN_SERVER_DRAIN /* a: deadline, ms from now */
+    PH_DOWN_SERVER_DRAIN, /* a: deadline, ms from now */
+    PH_DOWN_SERVER_PEER,  /* a: worker; b: descriptor, UINT64_MAX: gone */
+    PH_DOWN_SERVER_HAND_OVER
 };
 
 /* Flags of messages in either direction. */
@@ -427,7 +430,8 @@ struct ph_udp_socket {
     struct ph_udp *udp;
     struct ph_server *server;
     struct ph_addr addr;
-    unsigned ready; /* PH_IO_* of this turn */
+    unsigned ready;   /* PH_IO_* of this turn */
+    char alt_svc[40]; /* field value that names its port */
 };
 
 struct ph_tcp_listener {
@@ -438,6 +442,7 @@ struct ph_tcp_listener {
     char *path;               /* of a Unix socket; NULL: IP */
     struct ph_unix_file file; /* what of it is ours to remove */
     bool tls;
+    bool is_any_port; /* the kernel chose it */
     bool is_ready;
     bool is_closed;
 };
@@ -466,6 +471,7 @@ struct ph_server {
     struct ph_tcp_listener *tcp;
     size_t tcp_n;
     struct ph_tcp_spare tcp_spare;
+    struct ph_mesh *mesh; /* NULL: no other workers */
     struct ph_log_line *early, **early_end;
 
     /* shared: certificates that the I/O thread is to take, NULL: none; see certs.c */
@@ -477,7 +483,9 @@ struct ph_server {
 
     /* io */
     uint64_t now; /* of this turn */
-    struct ph_watch bell;
+    struct ph_watch bell, mesh_watch;
+    bool mesh_ready;
+    bool handed_over; /* somebody else reads the UDP sockets */
     struct ph_thread env;
     struct ph_quic_endpoint *quic;
     struct ph_h3 *h3;
@@ -550,9 +558,18 @@ void ph_certs_take(struct ph_server *server); /* io */
 void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */
 void *ph_iothread_main(void *server);
 
+/* mesh_front.c: packets for and from other workers. */
+void ph_mesh_front_start(struct ph_server *server);
+void ph_mesh_front_stop(struct ph_server *server);
+void ph_mesh_front_in(struct ph_server *server);
+bool ph_mesh_front_forward(void *server, uint16_t worker, const struct ph_path *path, uint8_t ecn,
+                           const uint8_t *data, size_t n);
+void ph_mesh_front_peer(struct ph_server *server, uint16_t worker, int fd);
+
 /* bridge_http.c */
 /* Makes fields of the option `header`; once, when the server is made. */
 void ph_bridge_http_init_headers(struct ph_server *server);
+void ph_bridge_http_init_alt_svc(struct ph_server *server); /* once all is bound */
 void ph_bridge_http_sink(struct ph_server *server, struct ph_exchange_sink *out);
 /* Whether one more request or session must be answered with 503; counts and logs it. */
 bool ph_bridge_http_is_full(struct ph_server *server);
@@ -574,7 +591,7 @@ uint64_t ph_paces_next(const struct ph_server *server);
 void ph_bridge_http_touch(const struct ph_exchange *ex);
 /* `fields` with those that the server adds to a final head (RFC 9110 10.2.4, 6.6.1). Caller owns.
  */
-struct ph_field *ph_bridge_http_fields(const struct ph_server *server,
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
                                        const struct ph_field *fields, size_t n, unsigned flags,
                                        size_t *out);
 /* Answers a request that gets no channel. `extra`: one more field, or NULL. */

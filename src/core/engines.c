@@ -83,6 +83,7 @@ void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *confi
     h2->body_timeout = config->body_timeout * PH_MSEC;
     h2->idle_timeout = config->h2_idle_timeout * PH_MSEC;
     h2->write_stall_timeout = config->write_stall_timeout * PH_MSEC;
+    h2->min_send_rate = config->min_send_rate;
     h2->max_streams = (uint32_t)config->h2_max_streams;
     h2->max_frame = (uint32_t)config->h2_max_frame;
     h2->header_table = (uint32_t)config->h2_header_table;
@@ -247,7 +248,7 @@ static int make_engines(struct ph_server *server, const struct ph_quic_config *q
         ph_h3_new(&h3, &server->http_sink, server->wt != NULL ? &ext : NULL, &server->stats);
     struct ph_quic_sink quic_sink;
     ph_h3_quic_sink(server->h3, &quic_sink);
-    struct ph_quic_out out = {.self = server, .send = quic_send};
+    struct ph_quic_out out = {.self = server, .send = quic_send, .forward = ph_mesh_front_forward};
     return ph_quic_endpoint_new(&server->quic, quic, &quic_sink, &out, &server->stats, server->now,
                                 err);
 }

@@ -146,8 +146,12 @@ static void take_commands(struct ph_server *server)
             break;
         if (msg.chan != NULL)
             ph_chan_io_command(msg.chan, &msg);
-        else
+        else if (msg.kind == PH_DOWN_SERVER_DRAIN)
             begin_drain(server, msg.a);
+        else if (msg.kind == PH_DOWN_SERVER_PEER)
+            ph_mesh_front_peer(server, (uint16_t)msg.a, msg.b == UINT64_MAX ? -1 : (int)msg.b);
+        else if (msg.kind == PH_DOWN_SERVER_HAND_OVER)
+            server->handed_over = true;
     }
     ph_pipe_commands_taken(&server->pipe);
 }
@@ -194,7 +198,8 @@ static void flush(struct ph_server *server)
     for (size_t i = 0; i < server->udp_n; i++) {
         struct ph_udp_socket *sock = &server->udp[i];
         bool full = ph_quic_endpoint_is_blocked(server->quic, sock->udp);
-        ph_loop_interest(server->loop, &sock->watch, PH_IO_READ | (full ? PH_IO_WRITE : 0));
+        ph_loop_interest(server->loop, &sock->watch,
+                         (server->handed_over ? 0 : PH_IO_READ) | (full ? PH_IO_WRITE : 0));
     }
 }
 
@@ -229,6 +234,7 @@ static void turn(struct ph_server *server)
     take_commands(server);
     ph_certs_take(server);
     udp_in(server);
+    ph_mesh_front_in(server);
     ph_tcp_front_in(server);
     run_timers(server);
     check_drain(server);
@@ -273,6 +279,7 @@ static void stop(struct ph_server *server)
      */
     ph_engines_free(server);
     ph_tcp_front_reap(server);
+    ph_mesh_front_stop(server);
     for (size_t i = 0; i < server->udp_n; i++) {
         ph_loop_unwatch(server->loop, &server->udp[i].watch);
         ph_udp_close(server->udp[i].udp);
@@ -306,6 +313,7 @@ void *ph_iothread_main(void *arg)
         server->udp[i].watch.fd = ph_udp_fd(server->udp[i].udp);
         ph_loop_watch(server->loop, &server->udp[i].watch, PH_IO_READ);
     }
+    ph_mesh_front_start(server);
     for (size_t i = 0; i < server->tcp_n; i++)
         ph_tcp_front_listen(server, &server->tcp[i]);
     log_early(server);

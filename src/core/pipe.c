@@ -43,6 +43,8 @@ void ph_pipe_drop_down(struct ph_msg *msg)
     ph_buf_unref(msg->s.buf);
     if (msg->kind == PH_DOWN_FILE)
         close((int)msg->n);
+    if (msg->kind == PH_DOWN_SERVER_PEER && msg->b != UINT64_MAX)
+        close((int)msg->b);
     if (msg->kind == PH_DOWN_OPEN) /* the I/O half never took the channel over */
         ph_chan_unref(msg->chan);
 }

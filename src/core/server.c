@@ -81,6 +81,7 @@ static void init_admission(struct ph_server *server)
 static void free_parts(struct ph_server *server)
 {
     ph_engines_free(server);
+    ph_mesh_free(server->mesh);
     ph_bind_close(server);
     ph_tcp_spare_fini(&server->tcp_spare);
     ph_free(server->tcp);
@@ -128,6 +129,8 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
         rc = ph_certs_init(server, &why);
     if (rc == 0)
         rc = ph_bind_all(server, &why);
+    if (rc == 0)
+        ph_bridge_http_init_alt_svc(server);
     if (rc == 0)
         rc = ph_engines_new(server, &why);
     if (rc == 0) {
@@ -205,6 +208,16 @@ int ph_server_address(const ph_server *server, size_t index, const char **kind, 
     *kind = "quic";
     ph_addr_text(&server->udp[index].addr, text, text_len);
     return 0;
+}
+
+int ph_server_socket(const ph_server *server, size_t index)
+{
+    if (server->is_started)
+        return PH_E_STATE;
+    if (index < server->tcp_n)
+        return server->tcp[index].watch.fd;
+    index -= server->tcp_n;
+    return index < server->udp_n ? ph_udp_fd(server->udp[index].udp) : PH_E_NOTFOUND;
 }
 
 void ph_server_drain(ph_server *server, uint32_t deadline_ms)

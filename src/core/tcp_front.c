@@ -203,13 +203,28 @@ static void start_engine(struct ph_tcp_conn *conn, bool is_h2)
         conn->engine->ops->drain(conn->engine);
 }
 
-/* By what the handshake agreed on. A client that named no protocol means HTTP/1.1. */
-static void start_tls_engine(struct ph_tcp_conn *conn)
+static bool offers_h1(const struct ph_server *server)
+{
+    const char *const *name = server->tcp_alpn;
+    while (*name != NULL && strcmp(*name, PH_ALPN_H1) != 0)
+        name++;
+    return *name != NULL || name == server->tcp_alpn;
+}
+
+/* By what the handshake agreed on. A client that named no protocol means HTTP/1.1. false: it is not
+ * spoken, and the connection is over. */
+static bool start_tls_engine(struct ph_tcp_conn *conn)
 {
     bool is_h2 = strcmp(ph_tls_session_alpn(conn->tls), PH_ALPN_H2) == 0;
+    if (!is_h2 && !offers_h1(conn->server)) {
+        ph_count(&conn->server->stats, protocol_errors);
+        conn_close(conn, true);
+        return false;
+    }
     start_engine(conn, is_h2);
     if (is_h2 && !ph_tls_session_suits_h2(conn->tls))
         ph_h2_conn_refuse(conn->engine);
+    return true;
 }
 
 /* By its first bytes: those of HTTP/2, or any others. */
@@ -375,7 +390,7 @@ static bool feed_tls(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
         return false;
     }
     if (conn->engine == NULL && ph_tls_session_is_ready(conn->tls))
-        start_tls_engine(conn);
+        return start_tls_engine(conn);
     return true;
 }
 
@@ -658,6 +673,10 @@ void ph_tcp_front_flush(struct ph_server *server)
 
 void ph_tcp_front_drain(struct ph_server *server)
 {
+    for (size_t i = 0; i < server->tcp_n; i++) { /* who waits there believes to be connected */
+        if (!server->tcp[i].is_closed)
+            accept_some(server, &server->tcp[i]);
+    }
     ph_tcp_front_stop_listening(server);
     for (struct ph_link *link = server->tcp_conns.next; link != &server->tcp_conns;
          link = link->next) {

@@ -403,8 +403,10 @@ bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn)
         return false;
     switch (conn->reading) {
     case PH_H1_HEAD:
-        return conn->parser.state != PH_H1_AT_START ||
-               (!conn->is_draining && conn->exchange_count <= conn->config->pipelined_max);
+        if (conn->parser.state != PH_H1_AT_START)
+            return true;
+        return conn->is_draining ? ph_h1_current(conn) == NULL
+                                 : conn->exchange_count <= conn->config->pipelined_max;
     case PH_H1_BODY_LENGTH:
     case PH_H1_BODY_CHUNKED:
     case PH_H1_TUNNEL:
@@ -480,11 +482,21 @@ static bool is_fault_due(const struct ph_h1_conn *conn)
 }
 
 /* Draining, and nothing is under way: no exchange to answer, no head half-read. */
-static bool is_drained(const struct ph_h1_conn *conn)
+static bool is_quiet(const struct ph_h1_conn *conn)
 {
     return conn->is_draining && !conn->is_closing && !conn->is_aborted && conn->fault.status == 0 &&
            ph_h1_current(conn) == NULL &&
            (conn->reading != PH_H1_HEAD || conn->parser.state == PH_H1_AT_START);
+}
+
+static uint64_t wait_key(const struct ph_h1_conn *conn);
+
+/* And nothing is likely to be on its way either. */
+static bool is_drained(const struct ph_h1_conn *conn)
+{
+    if (!is_quiet(conn) || !ph_h1_conn_wants_input(conn))
+        return is_quiet(conn);
+    return wait_key(conn) == conn->wait_key && conn->now >= conn->wait_since + PH_H1_DRAIN_IDLE;
 }
 
 static bool is_work_due(const struct ph_h1_conn *conn)
@@ -568,7 +580,10 @@ uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn)
     if (is_work_due(conn) || wait_key(conn) != conn->wait_key)
         return conn->now;
     uint64_t timeout = wait_timeout(conn);
-    return timeout == 0 ? PH_NEVER : conn->wait_since + timeout;
+    uint64_t wait = timeout == 0 ? PH_NEVER : conn->wait_since + timeout;
+    if (is_quiet(conn))
+        wait = PH_MIN(wait, conn->wait_since + PH_H1_DRAIN_IDLE);
+    return wait;
 }
 
 static void on_timeout(struct ph_h1_conn *conn)

@@ -31,6 +31,7 @@ void ph_h2_config_default(struct ph_h2_config *config)
         .body_timeout = 30 * PH_SEC,
         .idle_timeout = 60 * PH_SEC,
         .write_stall_timeout = 60 * PH_SEC,
+        .min_send_rate = 256,
         .max_streams = 128,
         .max_frame = 16384,
         .header_table = 4096,
@@ -234,27 +235,17 @@ static uint64_t idle_deadline(const struct ph_h2_conn *conn)
                                             : after(conn->idle_since, conn->config->idle_timeout);
 }
 
-static void conn_arm(struct ph_h2_conn *conn)
-{
-    if (conn->unsent == 0)
-        conn->write_since = PH_NEVER;
-    else if (conn->write_since == PH_NEVER)
-        conn->write_since = conn->now;
-}
-
 static uint64_t engine_next(const struct ph_tcp_engine *engine)
 {
     const struct ph_h2_conn *conn =
         PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
     if (conn->is_aborted)
         return PH_NEVER;
-    if (is_work_due(conn) || (conn->unsent > 0 && conn->write_since == PH_NEVER) ||
-        (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
+    if (is_work_due(conn) || (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
         return conn->now;
-    uint64_t at = after(conn->write_since, conn->config->write_stall_timeout);
     if (conn->is_closing)
-        return at;
-    at = PH_MIN(at, PH_MIN(head_deadline(conn), idle_deadline(conn)));
+        return PH_NEVER;
+    uint64_t at = PH_MIN(head_deadline(conn), idle_deadline(conn));
     if (!ph_list_is_empty(&conn->bodies))
         at = PH_MIN(at, PH_CONTAINER(conn->bodies.next, struct ph_h2_stream, timer)->deadline);
     if (!ph_list_is_empty(&conn->stalls))
@@ -305,14 +296,8 @@ static void engine_expire(struct ph_tcp_engine *engine, uint64_t now)
     struct ph_h2_conn *conn = conn_of(engine);
     conn->now = now;
     conn_work(conn);
-    conn_arm(conn);
     if (conn->is_aborted)
         return;
-    if (after(conn->write_since, conn->config->write_stall_timeout) <= now) {
-        ph_count(conn->stats, timeouts_write);
-        conn->is_aborted = true;
-        return;
-    }
     if (!conn->is_closing) {
         expire_bodies(conn);
         ph_h2_reply_expire(conn);
@@ -373,14 +358,12 @@ static void engine_feed(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint
         ph_sliceq_drop(in, n);
         conn_work(conn);
     }
-    conn_arm(conn);
 }
 
 static void engine_flush(struct ph_tcp_engine *engine)
 {
     struct ph_h2_conn *conn = conn_of(engine);
     ph_h2_reply_flush(conn);
-    conn_arm(conn);
 }
 
 /* Nobody half-closes a connection of HTTP/2: its client is gone. */
@@ -399,11 +382,8 @@ static void engine_sent(struct ph_tcp_engine *engine, size_t n, uint64_t now)
 {
     struct ph_h2_conn *conn = conn_of(engine);
     conn->now = now;
-    if (n > 0)
-        conn->write_since = now;
     ph_h2_reply_sent(conn, n);
     conn_work(conn);
-    conn_arm(conn);
 }
 
 static bool engine_is_done(const struct ph_tcp_engine *engine, bool *abort)
@@ -526,7 +506,7 @@ struct ph_tcp_engine *ph_h2_conn_new(const struct ph_h2_config *config,
     conn->path = *path;
     conn->tls = tls;
     conn->now = conn->block_since = conn->idle_since = now;
-    conn->drain_at = conn->write_since = PH_NEVER;
+    conn->drain_at = PH_NEVER;
     ph_list_init(&conn->streams);
     ph_list_init(&conn->fresh);
     ph_list_init(&conn->bodies);

@@ -26,10 +26,11 @@ struct ph_h2_stream {
     struct ph_link link;  /* conn->streams */
     struct ph_link timer; /* conn->bodies, by deadline: the client's turn to send body */
     uint64_t deadline;
-    struct ph_link stall; /* conn->stalls, by stall_at: body that waits to be framed */
-    uint64_t stall_at;
-    struct ph_link fresh; /* conn->fresh: the sink is about to be told */
-    struct ph_link done;  /* conn->ended, then conn->dead */
+    struct ph_link stall;         /* conn->stalls, by stall_at: body that waits to be framed */
+    uint64_t stall_at, stall_due; /* when it is looked at, and when it has waited too long */
+    size_t stall_moved;           /* bytes framed since stall_due was as late as it gets */
+    struct ph_link fresh;         /* conn->fresh: the sink is about to be told */
+    struct ph_link done;          /* conn->ended, then conn->dead */
     int32_t id;
     bool is_open;     /* nghttp2 knows it, and has it as its user data */
     bool is_exchange; /* the sink knows it */
@@ -106,12 +107,11 @@ struct ph_h2_conn {
     struct ph_h2_stream *finishing; /* its response ends with the HEADERS that are handed out */
 
     enum { PH_H2_SERVING, PH_H2_DRAIN_SAID, PH_H2_DRAIN_FINAL } drain;
-    bool is_failed;       /* GOAWAY with an error was submitted or sent: nothing more is read */
-    bool is_closing;      /* what nghttp2 still has to say goes out, then the end */
-    bool is_aborted;      /* at once */
-    uint64_t drain_at;    /* SAID: the second GOAWAY at the latest */
-    uint64_t idle_since;  /* no stream is alive; PH_NEVER: one is */
-    uint64_t write_since; /* output waits since then, or since its last progress; PH_NEVER: none */
+    bool is_failed;      /* GOAWAY with an error was submitted or sent: nothing more is read */
+    bool is_closing;     /* what nghttp2 still has to say goes out, then the end */
+    bool is_aborted;     /* at once */
+    uint64_t drain_at;   /* SAID: the second GOAWAY at the latest */
+    uint64_t idle_since; /* no stream is alive; PH_NEVER: one is */
 };
 
 /* --- h2.c --- */

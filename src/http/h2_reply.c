@@ -14,6 +14,8 @@
 
 /* Fields of a response up to this many are put together on the stack. */
 #define FIELDS_INLINE 32
+/* A response that waits is looked at this often within write_stall_timeout. */
+#define STALL_LOOKS 8
 /* Error codes of HTTP/3, in which owners speak, begin here (RFC 9114 8.1). */
 #define H3_CODES UINT64_C(0x100)
 
@@ -98,31 +100,62 @@ void ph_h2_reply_sent(struct ph_h2_conn *conn, size_t n)
 
 /* --- Responses that stand still --- */
 
-static void stall_arm(struct ph_h2_stream *stream)
+static void stall_look_again(struct ph_h2_stream *stream)
 {
     struct ph_h2_conn *conn = stream->conn;
-    ph_list_remove(&stream->stall);
-    if (conn->config->write_stall_timeout == 0 || stream->body.unsent == 0)
-        return;
-    stream->stall_at = conn->now + conn->config->write_stall_timeout;
+    stream->stall_at = conn->now + conn->config->write_stall_timeout / STALL_LOOKS;
     ph_list_append(&conn->stalls, &stream->stall);
 }
 
-/* The peer took nothing for the whole time. If it gives no window it is a slow reader, and what
- * waits for it is dropped; otherwise it is our own order of sending that makes the stream wait, or
- * the connection, which has a clock of its own. */
+static void stall_arm(struct ph_h2_stream *stream)
+{
+    struct ph_h2_conn *conn = stream->conn;
+    if (conn->config->write_stall_timeout == 0)
+        return;
+    stream->stall_due = conn->now + conn->config->write_stall_timeout;
+    stream->stall_moved = 0;
+    stall_look_again(stream);
+}
+
+/* What the peer's window let go buys time at the least rate, never more than a stall may last. */
+static void stall_moved(struct ph_h2_stream *stream, size_t n)
+{
+    struct ph_h2_conn *conn = stream->conn;
+    uint64_t timeout = conn->config->write_stall_timeout;
+    uint64_t bought = ph_time_bought(n, conn->config->min_send_rate, timeout);
+    if (stream->body.unsent == 0) {
+        ph_list_remove(&stream->stall);
+        return;
+    }
+    stream->stall_due = PH_MIN(stream->stall_due + bought, conn->now + timeout);
+    stream->stall_moved = stream->stall_due == conn->now + timeout ? 0 : stream->stall_moved + n;
+}
+
+/* Something has waited, and too little of it went for too long. If the peer gives no window it is a
+ * slow reader, and what waits for it is dropped; otherwise it is our own order of sending that
+ * makes the stream wait, or the connection, whose owner has a clock for it. */
 void ph_h2_reply_expire(struct ph_h2_conn *conn)
 {
     while (!ph_list_is_empty(&conn->stalls)) {
         struct ph_h2_stream *stream = PH_CONTAINER(conn->stalls.next, struct ph_h2_stream, stall);
         if (stream->stall_at > conn->now)
             return;
-        if (nghttp2_session_get_stream_remote_window_size(conn->session, stream->id) > 0 &&
+        ph_list_remove(&stream->stall);
+        bool is_late = conn->now >= stream->stall_due;
+        if (is_late &&
+            nghttp2_session_get_stream_remote_window_size(conn->session, stream->id) > 0 &&
             nghttp2_session_get_remote_window_size(conn->session) > 0) {
-            stall_arm(stream);
+            stream->stall_due = conn->now + conn->config->write_stall_timeout;
+            is_late = false;
+        }
+        if (!is_late) {
+            stall_look_again(stream);
             continue;
         }
-        ph_count(conn->stats, timeouts_write);
+        if (stream->stall_moved == 0)
+            ph_count(conn->stats, timeouts_write);
+        else
+            ph_count(conn->stats, timeouts_send_rate);
         ph_h2_stream_reset(stream, NGHTTP2_CANCEL, false);
     }
 }
@@ -198,7 +231,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
         ph_sliceq_move(conn->out, &stream->body, n);
         add_piece(conn, stream, n, false);
         ph_h2_scan_sent(conn, n);
-        stall_arm(stream);
+        stall_moved(stream, n);
     }
     return conn->out->unsent < PH_H2_OUT_MAX ? 0 : NGHTTP2_ERR_PAUSE;
 }
@@ -387,7 +420,7 @@ static void on_write(struct ph_exchange *ex, struct ph_slice slice, bool fin)
     }
     bool was_empty = stream->body.unsent == 0;
     ph_sliceq_push(&stream->body, slice);
-    if (was_empty)
+    if (was_empty && stream->body.unsent > 0)
         stall_arm(stream);
     stream->out_fin = fin;
     resume(stream);

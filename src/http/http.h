@@ -316,15 +316,17 @@ ph_h1_conn_engine(struct ph_h1_conn *conn); /* the same functions, as a table */
  * A stream error is a reset and costs the other streams nothing. */
 struct ph_h2_config {
     struct ph_http_limits limits;
-    uint64_t max_body;   /* bytes; 413 above. 0: none */
-    size_t head_encoded; /* bytes of one header block, compressed */
-    uint64_t header_timeout, body_timeout, idle_timeout, write_stall_timeout; /* ns; 0: none */
-    uint32_t max_streams;       /* at once; REFUSED_STREAM above */
-    uint32_t max_frame;         /* bytes; 16384 to 2^24-1 */
-    uint32_t header_table;      /* bytes, both ways */
-    uint32_t settings_max;      /* entries of one SETTINGS frame */
-    uint32_t continuations_max; /* CONTINUATION frames of one header block */
-    uint32_t replies_max;       /* acknowledgements that wait for a peer which does not read */
+    uint64_t max_body;                                   /* bytes; 413 above. 0: none */
+    size_t head_encoded;                                 /* bytes of one header block, compressed */
+    uint64_t header_timeout, body_timeout, idle_timeout; /* ns; 0: none */
+    /* Of one response; those that nothing is taken of at all are the owner's business. */
+    uint64_t write_stall_timeout, min_send_rate; /* ns; bytes a second, 0: one byte */
+    uint32_t max_streams;                        /* at once; REFUSED_STREAM above */
+    uint32_t max_frame;                          /* bytes; 16384 to 2^24-1 */
+    uint32_t header_table;                       /* bytes, both ways */
+    uint32_t settings_max;                       /* entries of one SETTINGS frame */
+    uint32_t continuations_max;                  /* CONTINUATION frames of one header block */
+    uint32_t replies_max; /* acknowledgements that wait for a peer which does not read */
     uint32_t stream_window, conn_window; /* receive windows, bytes */
     uint64_t reset_burst, reset_rate;    /* streams that the peer cancels, or makes us reset */
     uint64_t glitch_burst, glitch_rate;  /* frames without progress */

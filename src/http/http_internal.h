@@ -113,6 +113,10 @@ int ph_h1_chunked_next(struct ph_h1_chunked *chunked, const uint8_t **p, const u
 
 #define PH_H1_DRAIN_MAX ((uint64_t)65536) /* request body bytes read for nobody before closing */
 
+/* A drain: a connection that was in use less than this ago may have a request on its way, which is
+ * answered, with Connection: close. Longer than a round trip, shorter than anybody's patience. */
+#define PH_H1_DRAIN_IDLE (500 * PH_MSEC)
+
 /* One piece of output on its way, for the report when it has left. */
 struct ph_h1_piece {
     struct ph_h1_exchange *ex; /* NULL: an answer of the engine's own */

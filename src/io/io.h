@@ -105,6 +105,47 @@ int ph_udp_recv(struct ph_udp *udp, int budget, ph_udp_packet_fn fn, void *self,
 ssize_t ph_udp_send(struct ph_udp *udp, const struct ph_path *path, uint8_t ecn,
                     const uint8_t *data, size_t n, size_t segment, struct ph_stats *stats);
 
+/* One more socket on the same port, for another process (steer.c). The descriptor, or PH_E_IO with
+ * a sentence. */
+int ph_udp_sibling(const struct ph_udp *first, const struct ph_addr *addr, struct ph_err *err);
+/* Where a payload names the socket it is for; all in bytes. */
+struct ph_udp_steering {
+    uint8_t long_bit;               /* of the first byte: a long header */
+    uint8_t short_slot;             /* where the number is, in a short one */
+    uint8_t long_length, id_length; /* where the length of the id is, and ours */
+    uint8_t long_id, long_slot;     /* where the id is, and the number in it */
+    uint32_t sockets;               /* in the group; numbers above name none */
+    uint32_t spread;                /* of those, the first ones get what names none */
+};
+/* For all sockets of the group of `udp`, instead of what was said before. PH_E_IO: the kernel
+ * cannot.
+ */
+int ph_udp_steer(const struct ph_udp *udp, const struct ph_udp_steering *by);
+
+/* --- Mesh: packets for other processes (mesh.c) --- */
+
+struct ph_mesh;
+
+struct ph_mesh_packet {
+    struct ph_addr local, remote;
+    uint16_t socket; /* which of the listening ones, by their order */
+    uint8_t ecn;
+    const uint8_t *data; /* borrow, during the call */
+    size_t n;
+};
+typedef void (*ph_mesh_packet_fn)(void *self, const struct ph_mesh_packet *packet);
+
+struct ph_mesh *ph_mesh_new(int fd); /* takes the descriptor that others write to */
+void ph_mesh_free(struct ph_mesh *mesh);
+int ph_mesh_fd(const struct ph_mesh *mesh);
+/* Takes the descriptor on which a worker is reached; -1: it is gone. */
+void ph_mesh_peer(struct ph_mesh *mesh, uint16_t worker, int fd);
+/* PH_E_NOTFOUND: there is no such worker (any more); PH_E_AGAIN: its socket is full. */
+int ph_mesh_send(struct ph_mesh *mesh, uint16_t worker, const struct ph_mesh_packet *packet);
+int ph_mesh_recv(struct ph_mesh *mesh, int budget, ph_mesh_packet_fn fn, void *self);
+/* What ph_mesh_recv() makes of a datagram; false: nothing. */
+bool ph_mesh_decode(struct ph_mesh_packet *packet, const uint8_t *data, size_t n);
+
 /* --- TCP and Unix stream sockets --- */
 
 /* Bytes written to a TCP socket that its peer has not acknowledged; 0 when that cannot be told. */

@@ -53,6 +53,17 @@ void ph_quic_config_default(struct ph_quic_config *config);
 /* Our connection ids: PH_QUIC_CID_LEN bytes, the first two are the worker index in network order,
  * the others random. */
 #define PH_QUIC_CID_LEN 18
+/* Of the worker index, the low byte is the socket that the kernel is to give packets to: processes
+ * that follow each other in one place differ in the high byte. */
+#define PH_QUIC_SLOT(worker) ((worker)&0xff)
+/* Where a payload has these (RFC 8999 5): what a kernel needs to know. */
+enum {
+    PH_QUIC_LONG_BIT = 0x80,
+    PH_QUIC_AT_SHORT_CID = 1,
+    PH_QUIC_AT_LONG_CID_LEN = 5,
+    PH_QUIC_AT_LONG_CID = 6,
+    PH_QUIC_AT_SLOT = 1 /* in an id of ours */
+};
 /* Worker index in the destination connection id of a UDP payload; -1: not an id of ours (an Initial
  * with a client-chosen id, or malformed). Without a secret, so an index may be forged: forward a
  * packet once at most, and only to a worker that exists. */
@@ -67,6 +78,10 @@ struct ph_quic_out {
     void *self;
     ssize_t (*send)(void *self, const struct ph_path *path, uint8_t ecn, const uint8_t *data,
                     size_t n, size_t segment);
+    /* A packet for which there is nothing here, with an id of another worker. false: that worker
+     * does not exist, so that nobody knows better. NULL: there are no others. */
+    bool (*forward)(void *self, uint16_t worker, const struct ph_path *path, uint8_t ecn,
+                    const uint8_t *data, size_t n);
 };
 
 /* --- Events --- */
@@ -135,6 +150,9 @@ void ph_quic_endpoint_free(struct ph_quic_endpoint *ep);
  * statelessly. */
 void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
                            const uint8_t *data, size_t n, uint64_t now);
+/* The same for one that another worker passed on: it is not passed on again. */
+void ph_quic_endpoint_feed_adopted(struct ph_quic_endpoint *ep, const struct ph_path *path,
+                                   uint8_t ecn, const uint8_t *data, size_t n, uint64_t now);
 /* Runs what is due (loss recovery, idle, draining periods). */
 void ph_quic_endpoint_expire(struct ph_quic_endpoint *ep, uint64_t now);
 /* When ph_quic_endpoint_expire() or _flush() (pacing) wants to be called; PH_NEVER. */

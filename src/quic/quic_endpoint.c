@@ -5,6 +5,7 @@
  *      payload -> version and ids -> known id? -> connection
  *                                 -> unknown version: Version Negotiation
  *                                 -> Initial: token? Retry? limits -> new connection
+ *                                 -> another worker's id: passed on
  *                                 -> short header: stateless reset
  *
  * Invariants: an answer without state is never larger than what caused it, is rate-limited, and
@@ -341,11 +342,19 @@ static struct ph_quic_conn *find_by_token(const struct ph_quic_endpoint *ep, con
                          NGTCP2_STATELESS_RESET_TOKENLEN);
 }
 
-void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
-                           const uint8_t *data, size_t n, uint64_t now)
+/* Only whom an id names can tell that it leads nowhere: it alone may answer with a reset. */
+static bool forward(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
+                    const uint8_t *data, size_t n)
+{
+    int worker = ph_quic_packet_worker(data, n);
+    return ep->out.forward != NULL && worker >= 0 && worker != ep->config.worker &&
+           ep->out.forward(ep->out.self, (uint16_t)worker, path, ecn, data, n);
+}
+
+static void feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
+                 const uint8_t *data, size_t n, bool adopted)
 {
     ngtcp2_version_cid vc;
-    ep->now = now;
     int rv = n == 0 ? NGTCP2_ERR_INVALID_ARGUMENT
                     : ngtcp2_pkt_decode_version_cid(&vc, data, n, PH_QUIC_CID_LEN);
     if (rv == NGTCP2_ERR_VERSION_NEGOTIATION) {
@@ -364,10 +373,26 @@ void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *pa
         feed_coalesced(conn, path, ecn, data, n, &vc);
     else if (conn != NULL)
         ph_quic_conn_feed(conn, path, ecn, data, n);
+    else if (!adopted && forward(ep, path, ecn, data, n))
+        return;
     else if (long_header)
         accept_initial(ep, path, ecn, data, n, &vc);
     else
         send_reset(ep, path, &vc, n);
+}
+
+void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
+                           const uint8_t *data, size_t n, uint64_t now)
+{
+    ep->now = now;
+    feed(ep, path, ecn, data, n, false);
+}
+
+void ph_quic_endpoint_feed_adopted(struct ph_quic_endpoint *ep, const struct ph_path *path,
+                                   uint8_t ecn, const uint8_t *data, size_t n, uint64_t now)
+{
+    ep->now = now;
+    feed(ep, path, ecn, data, n, true);
 }
 
 /* --- Life --- */

@@ -63,6 +63,13 @@ class Command:
             if not self._read():
                 raise AssertionError(f"ended before {pattern!r}:\n{self.output}")
 
+    def matches(self, pattern: str, count: int) -> list[str]:
+        """The first `count` matches of `pattern` (its group, when it has one), now or later."""
+        while len(found := re.findall(pattern, self.output, re.MULTILINE)) < count:
+            if not self._read():
+                raise AssertionError(f"ended before {count} of {pattern!r}:\n{self.output}")
+        return found[:count]
+
     def address(self, kind: str) -> tuple[str, int]:
         self.line(r"ready pid=")
         host, port = self.line(rf"listening kind={kind} address=(\S+):(\d+)$").groups()

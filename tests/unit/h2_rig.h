@@ -381,6 +381,7 @@ static inline struct h2_rig *h2_rig_bare(void)
 {
     struct h2_rig *rig = ph_alloc(sizeof(*rig));
     ph_h2_config_default(&rig->config);
+    rig->config.websocket = true;
     rig->sink = (struct ph_exchange_sink){
         .self = rig,
         .on_request = h2_on_request,

@@ -101,6 +101,17 @@ TEST(config, alpn_takes_names_that_it_knows)
     ph_config_free(config);
 }
 
+TEST(config, alt_svc_value_is_a_field_value)
+{
+    ph_config *config = ph_config_new();
+    CHECK_INT(ph_config_set(config, "alt_svc_value", "h3=\":443\"; ma=60"), ==, 0);
+    CHECK_STR(config->alt_svc_value, "h3=\":443\"; ma=60");
+    CHECK_INT(ph_config_set(config, "alt_svc_value", "a\r\nb: c"), ==, PH_E_CONFIG);
+    CHECK_STR(ph_config_error(config), "alt_svc_value: \"a\\x0d\\x0ab: c\" is not a valid string; "
+                                       "accepted: value of an Alt-Svc field");
+    ph_config_free(config);
+}
+
 TEST(config, ring_slots_is_a_power_of_two)
 {
     ph_config *config = ph_config_new();

@@ -78,6 +78,7 @@ static const struct place places[] = {
     PLACE(body_timeout, h2.body_timeout, PH_MSEC),
     PLACE(h2_idle_timeout, h2.idle_timeout, PH_MSEC),
     PLACE(write_stall_timeout, h2.write_stall_timeout, PH_MSEC),
+    PLACE(min_send_rate, h2.min_send_rate, 1),
     PLACE(h2_max_streams, h2.max_streams, 1),
     PLACE(h2_max_frame, h2.max_frame, 1),
     PLACE(h2_header_table, h2.header_table, 1),

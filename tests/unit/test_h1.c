@@ -794,9 +794,33 @@ TEST(h1, eof_after_the_last_request_waits_for_the_answers)
 
 TEST(h1, drain)
 {
-    struct rig *rig = rig_new(); /* idle */
+    struct rig *rig = rig_new(); /* idle for long */
+    rig->echo = true;
+    rig_say(rig, GET);
+    rig_wait(rig, PH_H1_DRAIN_IDLE);
     ph_h1_conn_drain(rig->conn);
+    rig_turn(rig);
     CHECK(rig_is_done(rig));
+    rig_free(rig);
+    rig = rig_new(); /* a moment ago: what is on its way is answered */
+    rig->echo = true;
+    rig_say(rig, GET);
+    ph_h1_conn_drain(rig->conn);
+    rig_wait(rig, PH_H1_DRAIN_IDLE - 1);
+    CHECK(!rig_is_done(rig));
+    rig_say(rig, GET GET);
+    CHECK(rig_is_done(rig));
+    CHECK_INT(rig->count, ==, 2); /* no third */
+    CHECK_INT(rig->closed_clean, ==, 2);
+    CHECK(strstr(rig->wire, "connection: close") != NULL);
+    rig_free(rig);
+    rig = rig_new(); /* new, and nothing comes */
+    ph_h1_conn_drain(rig->conn);
+    rig_wait(rig, PH_H1_DRAIN_IDLE - 1);
+    CHECK(!rig_is_done(rig));
+    rig_wait(rig, 1);
+    CHECK(rig_is_done(rig));
+    CHECK_STR(rig->wire, "");
     rig_free(rig);
     rig = rig_new(); /* under way: answered with close */
     rig_say(rig, GET);
@@ -807,13 +831,15 @@ TEST(h1, drain)
     CHECK(rig_is_done(rig));
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     rig_free(rig);
-    rig = rig_new(); /* the head has left already: closes all the same */
+    rig = rig_new(); /* the head has left already: the client does not know */
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     rig_turn(rig);
     ph_h1_conn_drain(rig->conn);
     CHECK_INT(rig_write(rig, 0, "ab", true), ==, 0);
     rig_turn(rig);
+    CHECK(!rig_is_done(rig));
+    rig_wait(rig, PH_H1_DRAIN_IDLE);
     CHECK(rig_is_done(rig));
     CHECK_INT(rig->closed_clean, ==, 1);
     rig_free(rig);

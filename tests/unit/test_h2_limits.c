@@ -529,59 +529,76 @@ TEST(h2_limits, idle_connections_end_and_busy_ones_do_not)
     h2_rig_free(rig);
 }
 
-TEST(h2_limits, response_without_a_window_costs_its_stream_only)
+/* A response of n bytes with a window for none. */
+static struct h2_rig *without_window(size_t n)
 {
-    struct h2_rig *rig = h2_rig_new();
+    struct h2_rig *rig = h2_rig_bare();
+    rig->config.write_stall_timeout = 8 * PH_SEC;
+    rig->config.min_send_rate = 100;
+    h2_rig_start(rig);
+    h2_hello(rig);
     h2_setting(rig, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0);
     h2_headers(rig, 1, H2_GET, true);
     h2_headers(rig, 3, H2_GET, true);
     h2_turn(rig);
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
-    CHECK_INT(h2_write(rig, 0, "waits", true), ==, 0);
-    h2_pass(rig, rig->config.write_stall_timeout - 1);
-    h2_window(rig, 1, 1); /* a byte is a byte */
-    h2_pass(rig, 1);
-    CHECK_INT(rig->closed_cut, ==, 0);
-    h2_pass(rig, rig->config.write_stall_timeout - 1);
-    CHECK_INT(rig->closed_cut, ==, 0);
-    h2_pass(rig, 1);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(h2_write_zeros(rig, 0, n, true), ==, 0);
+    h2_turn(rig);
+    return rig;
+}
+
+/* Seconds until it is given up. */
+static int wait_for_reset(struct h2_rig *rig, size_t window_each_second)
+{
+    for (int seconds = 1; seconds < 60; seconds++) {
+        if (window_each_second > 0)
+            h2_window(rig, 1, (uint32_t)window_each_second);
+        h2_turn(rig);
+        h2_pass(rig, PH_SEC);
+        if (rig->closed_cut > 0)
+            return seconds;
+    }
+    return 0;
+}
+
+TEST(h2_limits, response_without_a_window_costs_its_stream_only)
+{
+    struct h2_rig *rig = without_window(2);
+    CHECK_INT(wait_for_reset(rig, 0), ==, 8);
     CHECK_INT(rig->last_reset, ==, NGHTTP2_CANCEL);
     CHECK_INT(rig->stats.timeouts_write, ==, 1);
     CHECK_INT(h2_respond(rig, 1, 200, true), ==, 0);
     h2_turn(rig);
     CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->stats.limit_cancel, ==, 0);
     h2_rig_free(rig);
 }
 
-TEST(h2_limits, reader_that_stands_still_loses_its_connection)
+TEST(h2_limits, response_that_dribbles_is_given_up_and_one_at_the_least_rate_is_not)
+{
+    struct h2_rig *rig = without_window(100000);
+    CHECK_INT(wait_for_reset(rig, 50), ==, 15); /* each second buys half of one */
+    CHECK_INT(rig->stats.timeouts_send_rate, ==, 1);
+    CHECK_INT(rig->stats.timeouts_write, ==, 0);
+    h2_rig_free(rig);
+    rig = without_window(100000);
+    CHECK_INT(wait_for_reset(rig, 100), ==, 0);
+    h2_rig_free(rig);
+}
+
+TEST(h2_limits, response_that_waits_for_the_socket_is_not_given_up_here)
 {
     struct h2_rig *rig = h2_rig_new();
+    h2_setting(rig, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20);
+    h2_window(rig, 0, 1 << 20);
     h2_headers(rig, 1, H2_GET, true);
     h2_turn(rig);
     rig->no_reading = true;
-    CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
-    h2_turn(rig);
-    h2_pass(rig, rig->config.write_stall_timeout - 1);
-    CHECK(!h2_is_done(rig, NULL));
-    h2_pass(rig, 1);
-    bool abort = false;
-    CHECK(h2_is_done(rig, &abort) && abort);
-    CHECK_INT(rig->stats.timeouts_write, ==, 1);
-    h2_rig_free(rig);
-}
-
-TEST(h2_limits, last_word_has_a_deadline)
-{
-    struct h2_rig *rig = h2_rig_new();
-    rig->no_reading = true;
-    rig->engine->ops->drain(rig->engine);
-    h2_window(rig, 0, 0); /* an error while it drains */
-    h2_turn(rig);
-    bool abort = true;
-    CHECK(h2_is_done(rig, &abort) && !abort);
-    h2_pass(rig, rig->config.write_stall_timeout);
-    CHECK(h2_is_done(rig, &abort) && abort);
+    CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
+    CHECK_INT(h2_write_zeros(rig, 0, 200000, true), ==, 0);
+    for (int i = 0; i < 30; i++)
+        h2_pass(rig, rig->config.write_stall_timeout / 8);
+    CHECK_INT(rig->closed_cut, ==, 0);
     h2_rig_free(rig);
 }
 

@@ -43,7 +43,8 @@ class Certificates:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        self._spawn(self._watch())
+        if self._core.certificates():
+            self._spawn(self._watch())
 
     def hang_up(self) -> None:
         """SIGHUP came."""

@@ -284,7 +284,7 @@ static void set_option(struct world *world, ph_config *config, const char *name,
     char path[128], key[128], err[256];
     uint8_t sha256[32];
     if (strcmp(value, "cert") != 0) {
-        if (ph_config_set(config, name, value) < 0)
+        if (ph_config_set(config, name, value[0] != '\0' ? value : NULL) < 0)
             ph_test_fail(__FILE__, __LINE__, "%s", ph_config_error(config));
         return;
     }

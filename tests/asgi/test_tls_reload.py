@@ -1,0 +1,180 @@
+"""Certificates replaced while the server runs, as a program around it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pronghorn
+import pytest
+from certs import DAY, NOW, Authority
+from harness import Running, aio, serving
+from process import command
+from test_tls_certificates import HELLO, name_shown, name_shown_by_quic
+from test_tls_scope import Keeper, context
+from wt_client import dial
+
+
+class Site:
+    """The files of a certificate; put() replaces what they hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca = Authority()
+        self.put("first")
+
+    def put(self, name: str, **options: Any) -> None:
+        self.certfile, self.keyfile = self.ca.pair(
+            self.folder, name, file="site", names=["localhost"], **options
+        )
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        return {"certfile": self.certfile, "keyfile": self.keyfile, "certificate_poll": 0} | more
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def until_shown(server: Running, name: str) -> None:
+    async def wait() -> None:
+        while await name_shown(server.https, None) != name:
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(wait(), 30)
+
+
+@aio
+async def test_asked_for_it_is_at_once(site: Site) -> None:
+    async with (
+        serving(Keeper(), **site.settings()) as server,
+        dial(server.quic) as kept,
+    ):
+        site.put("second")
+        assert await name_shown(server.https, None) == "first"  # nobody looks by itself
+        await server.server.reload_certificates()
+        assert await name_shown(server.https, None) == "second"
+        assert await name_shown_by_quic(server.quic, "localhost") == "second"
+        await kept.connect_session()  # on the old connection
+
+
+@aio
+async def test_a_reload_that_fails_raises_and_changes_nothing(site: Site) -> None:
+    async with serving(Keeper(), **site.settings()) as server:
+        site.put("old", until=NOW - DAY / 2)
+        with pytest.raises(pronghorn.ConfigError, match=r"certfile: .* expired on"):
+            await server.server.reload_certificates()
+        assert await name_shown(server.https, None) == "first"
+        os.remove(site.keyfile)
+        with pytest.raises(pronghorn.ConfigError, match=r"keyfile: .* does not exist"):
+            await server.server.reload_certificates()
+        os.mkfifo(site.keyfile)
+        with pytest.raises(OSError, match="not a regular file"):
+            await server.server.reload_certificates()
+        assert await name_shown(server.https, None) == "first"
+        assert pronghorn.stats()["certificates_replaced"] == 0
+
+
+@aio
+async def test_changes_are_noticed(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Keeper(), **site.settings(certificate_poll=0.05)) as server:
+        with caplog.at_level(logging.INFO, "pronghorn"):
+            site.put("second")
+            await until_shown(server, "second")
+        assert "certificates: replaced sha256=" in caplog.text
+        # Behind a link, as secrets are mounted.
+        (site.folder / "sub").mkdir()
+        Site(site.folder / "sub").put("third")
+        for name in ("site.crt", "site.key"):
+            link = site.folder / f"{name}.link"
+            link.symlink_to(site.folder / "sub" / name)
+            os.replace(link, site.folder / name)
+        await until_shown(server, "third")
+
+
+@aio
+async def test_one_warning_until_the_files_are_good(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warnings() -> list[str]:
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        return [text for text in found if text.startswith("certificates: not replaced")]
+
+    async with serving(Keeper(), **site.settings(certificate_poll=0.02)) as server:
+        whole = Path(site.certfile).read_bytes()
+        for part in (len(whole) // 3, len(whole) // 2):
+            Path(site.certfile).write_bytes(whole[:part])
+            while not warnings():
+                await asyncio.sleep(0.02)
+            for _ in range(10):  # looks that find the same
+                await asyncio.sleep(0.02)
+            assert await name_shown(server.https, None) == "first"
+        (warning,) = warnings()
+        assert "the old ones stay" in warning and "site.crt" in warning
+        site.put("second")
+        await until_shown(server, "second")
+        assert len(warnings()) == 1
+
+
+@aio
+async def test_trust_is_replaced_too(site: Site, tmp_path: Path) -> None:
+    theirs, ours = Authority("theirs"), Authority("ours")
+    cert, key = ours.pair(tmp_path, "client", client=True)
+    tls = context()
+    tls.load_cert_chain(cert, key)
+    trust = {"ca_certs": theirs.file(tmp_path), "verify_mode": "required"}
+    app = Keeper()
+    async with serving(app, **site.settings(**trust)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=tls)
+        with pytest.raises(ssl.SSLError):  # TLS 1.3: after the client believes to be done
+            await reader.read()
+        writer.close()
+        ours.file(tmp_path)
+        await server.server.reload_certificates()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=tls)
+        writer.write(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+
+@aio
+async def test_many_at_once_and_a_stop_in_between(site: Site) -> None:
+    async with serving(Keeper(), **site.settings()) as server:
+        await asyncio.gather(*(server.server.reload_certificates() for _ in range(20)))
+        for _ in range(5):
+            server.server.hang_up()
+        server.server.shutdown()
+
+
+@aio
+async def test_before_and_after_it_runs_there_is_nothing_to_reload(site: Site) -> None:
+    server = pronghorn.Server(Keeper(), pronghorn.Config(bind="127.0.0.1:0", lifespan="off"))
+    with pytest.raises(RuntimeError, match="the server does not run"):
+        await server.reload_certificates()
+    server.hang_up()
+    assert server.dev_sha256 is None
+
+
+def test_hang_up_reloads(site: Site) -> None:
+    """SIGHUP to the command: not its end."""
+    (site.folder / "main.py").write_text(HELLO)
+    args = ["--bind", "127.0.0.1:0", "--certificate-poll", "0"]
+    args += ["--certfile", site.certfile, "--keyfile", site.keyfile]
+    with command(site.folder, "main:app", *args) as running:
+        _, port = running.address("tls")
+        site.put("second")
+        running.signal(signal.SIGHUP)
+        running.line(r"certificates: replaced sha256=[0-9a-f]{64} expires=20\d\d-")
+        assert asyncio.run(name_shown(port, None)) == "second"
+        Path(site.keyfile).write_text("junk\n")
+        running.signal(signal.SIGHUP)
+        running.line(r'certificates: not replaced, the old ones stay reason="keyfile: key file')
+        assert asyncio.run(name_shown(port, None)) == "second"
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0

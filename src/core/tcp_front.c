@@ -233,7 +233,7 @@ static void start_plain_engine(struct ph_tcp_conn *conn)
     struct iovec iov[sizeof(PREFACE)];
     size_t at = 0, n = ph_sliceq_gather(&conn->in, iov, PH_COUNT_OF(iov), sizeof(PREFACE) - 1);
     for (size_t i = 0; i < n; at += iov[i++].iov_len) {
-        if (memcmp(PREFACE + at, iov[i].iov_base, iov[i].iov_len) != 0) {
+        if (memcmp(&PREFACE[at], iov[i].iov_base, iov[i].iov_len) != 0) {
             start_engine(conn, false);
             return;
         }

@@ -107,10 +107,13 @@ static void stall_look_again(struct ph_h2_stream *stream)
     ph_list_append(&conn->stalls, &stream->stall);
 }
 
+/* There is something that the peer's windows may hold back: body, or the end alone, because an
+ * empty DATA frame too waits for a window of the connection. */
 static void stall_arm(struct ph_h2_stream *stream)
 {
     struct ph_h2_conn *conn = stream->conn;
-    if (conn->config->write_stall_timeout == 0)
+    bool is_waiting = stream->body.unsent > 0 || stream->out_fin;
+    if (conn->config->write_stall_timeout == 0 || !is_waiting || ph_link_is_on(&stream->stall))
         return;
     stream->stall_due = conn->now + conn->config->write_stall_timeout;
     stream->stall_moved = 0;
@@ -123,7 +126,7 @@ static void stall_moved(struct ph_h2_stream *stream, size_t n)
     struct ph_h2_conn *conn = stream->conn;
     uint64_t timeout = conn->config->write_stall_timeout;
     uint64_t bought = ph_time_bought(n, conn->config->min_send_rate, timeout);
-    if (stream->body.unsent == 0) {
+    if (stream->body.unsent == 0 && !stream->out_fin) {
         ph_list_remove(&stream->stall);
         return;
     }
@@ -241,6 +244,7 @@ static void on_stream_end_sent(struct ph_h2_stream *stream, bool is_data)
 {
     struct ph_h2_conn *conn = stream->conn;
     stream->out_done = true;
+    ph_list_remove(&stream->stall);
     if (is_data)
         add_piece(conn, stream, 0, true);
     else
@@ -288,8 +292,9 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
                              void *user)
 {
     struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
-    (void)user;
-    if (frame->hd.type == NGHTTP2_HEADERS && stream != NULL && !stream->is_ended) {
+    const struct ph_h2_conn *conn = user;
+    bool is_closing = error == NGHTTP2_ERR_SESSION_CLOSING || conn->is_failed;
+    if (frame->hd.type == NGHTTP2_HEADERS && stream != NULL && !stream->is_ended && !is_closing) {
         ph_log(PH_LOG_WARNING, "http: response head not sent error=\"%s\"",
                nghttp2_strerror(error));
         ph_h2_stream_reset(stream, NGHTTP2_INTERNAL_ERROR, false);
@@ -418,11 +423,9 @@ static void on_write(struct ph_exchange *ex, struct ph_slice slice, bool fin)
         ph_buf_unref(slice.buf);
         return;
     }
-    bool was_empty = stream->body.unsent == 0;
     ph_sliceq_push(&stream->body, slice);
-    if (was_empty && stream->body.unsent > 0)
-        stall_arm(stream);
     stream->out_fin = fin;
+    stall_arm(stream);
     resume(stream);
 }
 
@@ -436,6 +439,7 @@ static void on_trailers(struct ph_exchange *ex, const struct ph_field *fields, s
                       fields[i].value_len, NULL);
     ph_fields_seal(&stream->trailers);
     stream->out_fin = true;
+    stall_arm(stream);
     resume(stream);
 }
 

@@ -49,6 +49,7 @@ void ph_h2_scan_sent(struct ph_h2_conn *conn, size_t n)
 static bool judge_block(struct ph_h2_conn *conn, size_t length, bool is_first)
 {
     if (is_first) {
+        conn->in_block = true;
         conn->block_since = conn->now;
         conn->block_bytes = 0;
         conn->block_frames = 0;
@@ -56,7 +57,6 @@ static bool judge_block(struct ph_h2_conn *conn, size_t length, bool is_first)
         conn->block_frames++;
     }
     conn->block_bytes += length;
-    conn->in_block = !has_flag(conn, NGHTTP2_FLAG_END_HEADERS);
     if (conn->block_bytes <= conn->config->head_encoded &&
         conn->block_frames <= conn->config->continuations_max)
         return true;
@@ -111,6 +111,15 @@ static bool judge(struct ph_h2_conn *conn, size_t length)
     }
 }
 
+/* Nothing else may come within a header block, so the last frame of it is its end. */
+static void end_frame(struct ph_h2_conn *conn)
+{
+    conn->scan_have = 0;
+    if (has_flag(conn, NGHTTP2_FLAG_END_HEADERS) &&
+        (conn->scan_head[3] == NGHTTP2_HEADERS || conn->scan_head[3] == NGHTTP2_CONTINUATION))
+        conn->in_block = false;
+}
+
 size_t ph_h2_scan(struct ph_h2_conn *conn, const uint8_t *p, size_t n)
 {
     if (!conn->has_preface) {
@@ -137,6 +146,6 @@ size_t ph_h2_scan(struct ph_h2_conn *conn, const uint8_t *p, size_t n)
     size_t part = PH_MIN(n - used, conn->scan_left);
     conn->scan_left -= part;
     if (conn->scan_left == 0)
-        conn->scan_have = 0;
+        end_frame(conn);
     return used + part;
 }

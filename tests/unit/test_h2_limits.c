@@ -471,6 +471,20 @@ TEST(h2_limits, head_has_a_deadline_that_its_pieces_do_not_move)
     h2_rig_free(rig);
 }
 
+TEST(h2_limits, head_in_one_frame_has_the_same_deadline)
+{
+    struct h2_rig *rig = h2_rig_new();
+    static const uint8_t begin[] = {0, 0, 6, NGHTTP2_HEADERS, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84};
+    h2_bytes(rig, begin, sizeof(begin));
+    h2_pass(rig, rig->config.header_timeout - 1);
+    CHECK_INT(rig->goaways, ==, 0);
+    h2_pass(rig, 1);
+    CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
+    CHECK_INT(rig->stats.timeouts_header, ==, 1);
+    CHECK_INT(rig->count, ==, 0);
+    h2_rig_free(rig);
+}
+
 TEST(h2_limits, body_that_stands_still_gets_408)
 {
     struct h2_rig *rig = h2_rig_new();
@@ -571,6 +585,27 @@ TEST(h2_limits, response_without_a_window_costs_its_stream_only)
     h2_turn(rig);
     CHECK_INT(rig->closed_clean, ==, 1);
     CHECK_INT(rig->stats.limit_cancel, ==, 0);
+    h2_rig_free(rig);
+}
+
+/* An empty DATA frame with END_STREAM is held back by a window of nothing, too. */
+TEST(h2_limits, end_without_a_window_is_not_waited_for_for_ever)
+{
+    struct h2_rig *rig = h2_rig_new();
+    h2_setting(rig, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20);
+    h2_headers(rig, 1, H2_GET, true);
+    h2_headers(rig, 3, H2_GET, true);
+    h2_turn(rig);
+    CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
+    CHECK_INT(h2_write_zeros(rig, 0, 65535, true), ==, 0); /* the window of the connection */
+    h2_turn(rig);
+    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(h2_respond(rig, 1, 200, false), ==, 0);
+    CHECK_INT(h2_write(rig, 1, "", true), ==, 0);
+    h2_turn(rig);
+    for (int i = 0; i < 8; i++)
+        h2_pass(rig, rig->config.write_stall_timeout / 8);
+    CHECK_INT(rig->closed_clean + rig->closed_cut, ==, 2);
     h2_rig_free(rig);
 }
 

@@ -1,5 +1,5 @@
-"""WebSocket clients of every version of HTTP behind one interface, frame by frame, so that a test can
-say what no well-behaved library would:
+"""WebSocket clients of every version of HTTP behind one interface, frame by frame, so that a test
+can say what no well-behaved library would:
 
     @every_socket
     @aio
@@ -204,7 +204,7 @@ class Socket1(Socket):
             "sec-websocket-key": self.key,
             "sec-websocket-version": "13",
         }
-        for name, value in headers:
+        for name, _ in headers:
             fields.pop(name, None)
         lines = [f"{k}: {v}\r\n" for k, v in [*fields.items(), *headers] if v is not None]
         head = f"GET {target} HTTP/1.1\r\n{''.join(lines)}\r\n"

@@ -1,6 +1,6 @@
 /*
  * ws_internal.h - what the files of the WebSocket engine share: UTF-8 in pieces, messages that
- * grow, compression of single messages, SHA-1.
+ * grow, compression of single messages.
  */
 #ifndef PH_WS_INTERNAL_H
 #define PH_WS_INTERNAL_H
@@ -52,10 +52,5 @@ int ph_ws_inflate_feed(struct ph_ws_inflate *inflate, const uint8_t *p, size_t n
                        struct ph_buf **buf, size_t max);
 /* The message is complete: the four bytes that its sender left out. */
 int ph_ws_inflate_end(struct ph_ws_inflate *inflate, struct ph_buf **buf, size_t max);
-
-/* --- Handshake (ws_sha1.c) --- */
-
-/* Of a short text. RFC 6455 1.3 uses it to tell that the key was understood, not to be safe. */
-void ph_ws_sha1(const void *data, size_t n, uint8_t out[20]);
 
 #endif

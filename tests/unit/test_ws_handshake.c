@@ -77,28 +77,6 @@ TEST(ws_handshake, the_example_of_the_rfc)
     hand_free(hand);
 }
 
-TEST(ws_handshake, sha1_of_all_lengths_around_a_block)
-{
-    static const struct {
-        size_t n;
-        uint8_t first[4];
-    } cases[] = {
-        /* of n times 'a' */
-        {0, {0xda, 0x39, 0xa3, 0xee}},   {1, {0x86, 0xf7, 0xe4, 0x37}},
-        {55, {0xc1, 0xc8, 0xbb, 0xdc}},  {56, {0xc2, 0xdb, 0x33, 0x0f}},
-        {63, {0x03, 0xf0, 0x9f, 0x5b}},  {64, {0x00, 0x98, 0xba, 0x82}},
-        {65, {0x11, 0x65, 0x53, 0x26}},  {119, {0xee, 0x97, 0x10, 0x65}},
-        {120, {0xf3, 0x4c, 0x14, 0x88}},
-    };
-    char text[128];
-    uint8_t hash[20];
-    memset(text, 'a', sizeof(text));
-    for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
-        ph_ws_sha1(text, cases[i].n, hash);
-        CHECK_MEM(hash, cases[i].first, 4);
-    }
-}
-
 /* 63 */
 TEST(ws_handshake, versions)
 {

@@ -417,7 +417,8 @@ class Supervisor:
         if worker.tx is not None:
             worker.tx.close()
             for other in self._workers():
-                other.tell("peer", worker=worker.number)
+                if other is not worker:
+                    other.tell("peer", worker=worker.number)
         slot, now = worker.slot, time.monotonic()
         ended_well = worker.process.returncode == 0
         if worker.state == "draining" or self._stopping:

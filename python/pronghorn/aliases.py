@@ -72,7 +72,23 @@ def error_log_file(value: Any) -> dict[str, Any]:
     return {}
 
 
+def umask(value: Any) -> dict[str, Any]:
+    """Of Unix sockets, as a number or its text, octal with a leading 0."""
+    try:
+        bits = int(str(value), 0) if not str(value).isdigit() else int(str(value), 8)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an octal mask such as 007") from None
+    return {"uds_permissions": f"{0o777 & ~bits:o}"}
+
+
 ALIASES = (
+    Alias(UVICORN, "uds", "bind", "666 or uds_permissions, whatever the file had before",
+          means=lambda path: {"bind": [f"unix:{path}"]}),
+    Alias(UVICORN, "fd", "bind", "any listening stream socket",
+          means=lambda number: {"bind": [f"fd://{number}"]}),
+    Alias(HYPERCORN, "umask", "uds_permissions", flags=("-m",), means=umask),
+    Alias(HYPERCORN, "max_requests", "limit_max_requests"),
+    Alias(HYPERCORN, "max_requests_jitter", "limit_max_requests_jitter"),
     Alias(UVICORN, "ssl_certfile", "certfile"),
     Alias(UVICORN, "ssl_keyfile", "keyfile"),
     Alias(UVICORN, "ssl_keyfile_password", "keyfile_password"),

@@ -131,6 +131,8 @@ class Config(CoreOptions):
             "bind": self._tcp_addresses(),
             "unlimited_peer": self._unlimited_peers(),
             "alpn_protocols": self._alpn(),
+            "uds_user": self.uds_user if self.uds_user is not None else self.user,
+            "uds_group": self.uds_group if self.uds_group is not None else self.group,
             "quic_bind": [] if "quic_bind" in self.options else self._quic_addresses(),
         }
         for field in dataclasses.fields(self):

@@ -181,12 +181,26 @@ class Options:
         "Standstill of the event loop after which the process prints where it stands and ends with"
         " exit code 1, for a supervisor to start another; 0: never.")
     workers: int | None = row(None, PROCESS, kinds.Number(1, MAX_WORKERS),
-        "Processes that serve; more than one need the application by name.",
+        "Processes that serve; more than one need the application by name.", "-w",
         env=("WEB_CONCURRENCY",), shown="1")
     timeout_worker_healthcheck: float = row(30.0, PROCESS, kinds.Seconds(0.1, 86400),
         "How long the event loop of a worker may show no sign of life before it is replaced.")
+    limit_max_requests: int | None = row(None, PROCESS, kinds.Number(1, 2**53),
+        "Requests after which a worker finishes what it has begun and another takes its place; a"
+        " server without workers ends then.", shown="no limit")
+    limit_max_requests_jitter: int = row(0, PROCESS, kinds.Number(0, 2**53),
+        "At most this many, by chance, are added: so that workers do not end together.")
+    worker_lifetime: float | None = row(None, PROCESS, kinds.Seconds(1, 31536000),
+        "The same after about this time.", shown="no limit")
+    worker_max_rss: int | str | None = row(None, PROCESS, kinds.Size(1 << 20, 1 << 50),
+        "The same when this much memory is in use.", shown="no limit")
+    user: str | int | None = row(None, PROCESS, kinds.Account("user"),
+        "Who runs the application and owns Unix sockets: sockets are opened and certificates read"
+        " before.", "-u", shown="who started the server")
+    group: str | int | None = row(None, PROCESS, kinds.Account("group"),
+        "The same for the group.", "-g", shown="that of user")
     pid: PathLike | None = row(None, PROCESS, kinds.Path(),
-        "File for the process number; removed at exit.")
+        "File for the process number; removed at exit.", "-p")
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # fmt: on
 
@@ -209,8 +223,8 @@ def core_fields() -> list[tuple[str, Any, Any]]:
     ]  # fmt: skip
 
 
-# Of the core only: the first follows from dev, the second from the supervisor of several workers.
-HIDDEN = {"dev_certificate", "worker"}
+# Of the core only: the first follows from dev, the others from the supervisor of several workers.
+HIDDEN = {"dev_certificate", "worker", "processes"}
 
 
 def shown_default(kind: str, default: str) -> str:

@@ -25,6 +25,7 @@ from .errors import ConfigError, StartupError, report
 from .hosts import guarded
 from .importer import App, import_app, import_loop, prepare_app
 from .lifespan import Lifespan
+from .processes import Recycler, drop_privileges, pid_file
 from .proxy import believing
 from .sources import from_keywords
 from .trace import traced
@@ -59,6 +60,7 @@ class Server:
         self._addresses: list[tuple[str, str]] = []
         self._last_stats: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._recycler = Recycler(self.config, self.metrics, self._recycle)
         self._exit = asyncio.Event()
         self._force = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -162,6 +164,7 @@ class Server:
             if self in _running:
                 _running.remove(self)
             self._watch.stop()
+            self._recycler.stop()
             if self._certificates is not None:
                 await self._certificates.close()
             if self._endpoint is not None:
@@ -177,13 +180,18 @@ class Server:
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
         self.config.validate()
         self._watch = LoopWatch(self.config.loop_lag_warning, self.config.app_watchdog)
-        app = traced(believing(guarded(self._load_app(), self.config), self.config))
+        drops = self.config.user is not None or self.config.group is not None
+        loaded = None if drops else self._load_app()
         self._core = self._bind()
         if self.config.metrics_bind is not None:
             bind = kinds.listed(self.config.metrics_bind)
             self._endpoint = metrics.Endpoint(bind, lambda: [{"counters": self.metrics()}])
             self._addresses += [("metrics", text) for text in self._endpoint.addresses()]
         with pid_file(self.config.pid):
+            if drops:
+                drop_privileges(self.config)
+            app = loaded if loaded is not None else self._load_app()
+            app = traced(believing(guarded(app, self.config), self.config))
             await self._serve_bound(app, shutdown_trigger)
 
     async def _serve_bound(self, app: App, shutdown_trigger: ShutdownTrigger | None) -> None:
@@ -211,6 +219,7 @@ class Server:
         self._certificates.start()
         self._announce()
         self._watch.start()
+        self._recycler.start()
         self.started.set()
         try:
             await self._wait_for_exit(shutdown_trigger)
@@ -284,6 +293,11 @@ class Server:
             log.log.info("listening kind=%s address=%s", kind, text)
         if self.dev_sha256 is not None:
             logwriter.stderr.write(dev_block(self._addresses, self.dev_sha256) + "\n")
+
+    def _recycle(self, reason: str) -> None:
+        """A limit of the process is reached."""
+        log.log.info("server: ends reason=%s", reason)
+        self.shutdown()
 
     # --- stop ---
 
@@ -496,26 +510,6 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
-
-
-@contextlib.contextmanager
-def pid_file(path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """A file with this process's number; removed afterwards, unless somebody else wrote his."""
-    if path is None:
-        yield
-        return
-    mine = f"{os.getpid()}\n"
-    try:
-        with open(path, "w") as file:
-            file.write(mine)
-    except OSError as exc:
-        raise StartupError(f"pid: cannot write {os.fspath(path)!r}: {exc.strerror}") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError), open(path) as file:
-            if file.read() == mine:
-                os.unlink(path)
 
 
 def port_of(address: str) -> int:

@@ -38,11 +38,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, log
+from . import _core, kinds, log, metrics
 from .config import Config
 from .errors import ConfigError, StartupError
 from .options import MAX_WORKERS
-from .server import CANCEL_WAIT, STOP_SLACK, Server, pid_file
+from .processes import pid_file
+from .server import CANCEL_WAIT, STOP_SLACK, Server
 from .worker import MESSAGE_MAX, Setup, name_process
 
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0  # seconds before a worker that died is replaced
@@ -123,7 +124,6 @@ class Slot:
     index: int
     worker: Worker | None = None  # serves, or is the first to start
     successor: Worker | None = None  # starts to take over
-    why: str = ""  # the successor
     quic: list[int] = dataclasses.field(default_factory=list)  # its UDP sockets
     generation: int = 0
     restarts: int = 0
@@ -219,7 +219,7 @@ class Supervisor:
             self._quic = [fd for name, fd in self._sockets if name == "quic_bind"]
             self._sockets = [pair for pair in self._sockets if pair[0] != "quic_bind"]
             self._add_slots()
-            with self._handlers(), pid_file(self.config.pid):
+            with self._handlers(), pid_file(self.config.pid), self._metrics():
                 self._front._say_listening()
                 name_process("pronghorn")
                 self._loop()
@@ -260,6 +260,18 @@ class Supervisor:
             if worker.process.poll() is not None:
                 self._gone(worker)
         self._look(time.monotonic())
+
+    @contextlib.contextmanager
+    def _metrics(self) -> Iterator[None]:
+        if self.config.metrics_bind is None:
+            yield
+            return
+        endpoint = metrics.Endpoint(kinds.listed(self.config.metrics_bind), self.stats)
+        self._front._addresses += [("metrics", text) for text in endpoint.addresses()]
+        try:
+            yield
+        finally:
+            endpoint.close()
 
     def _workers(self) -> list[Worker]:
         serving = [w for s in self._slots for w in (s.worker, s.successor) if w is not None]
@@ -404,9 +416,11 @@ class Supervisor:
 
     def _recycle(self, worker: Worker, reason: str) -> None:
         slot = worker.slot
-        if slot.worker is worker and slot.successor is None and not self._stopping:
+        if slot.worker is not worker or slot.successor is not None or self._stopping:
+            return
+        if time.monotonic() >= slot.start_at:  # it asks again until it is heard
             log.log.info("worker: recycled pid=%d reason=%s", worker.pid, reason)
-            self._spawn(slot, successor=True, why="recycled")
+            self._spawn(slot, successor=True)
 
     def _gone(self, worker: Worker) -> None:
         """The process has ended."""
@@ -463,6 +477,8 @@ class Supervisor:
         text = worker.failure or f"it ended before it was ready ({worker.ending()})"
         log.log.error("worker: not replaced, the new one cannot start: %s", text)
         self._rolling.clear()
+        slot.backoff = min(max(slot.backoff * 2, BACKOFF_FIRST), BACKOFF_MAX)
+        slot.start_at = time.monotonic() + slot.backoff
 
     # --- what is due ---
 
@@ -518,7 +534,7 @@ class Supervisor:
         while self._rolling:
             slot = self._rolling.pop(0)
             if slot.worker is not None and slot.index < self._count:
-                self._spawn(slot, successor=True, why="reload")
+                self._spawn(slot, successor=True)
                 return
 
     def _start(self, slot: Slot) -> Worker:
@@ -531,9 +547,9 @@ class Supervisor:
             tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESH_BUFFER)
         setup = Setup(
             self.app,
-            dataclasses.replace(self.config, pid=None),
+            dataclasses.replace(self.config, pid=None, metrics_bind=None),
             [*self._sockets, *(("quic_bind", fd) for fd in slot.quic)],
-            {"worker": str(number), **self._secret},
+            {"worker": str(number), "processes": str(self._count), **self._secret},
             rx.fileno() if rx is not None else -1,
             {n: w.tx.fileno() for n, w in others.items() if w.tx is not None},
             list(sys.path),
@@ -546,10 +562,10 @@ class Supervisor:
                 other.tell("peer", fd=tx.fileno(), worker=number)
         return worker
 
-    def _spawn(self, slot: Slot, *, successor: bool = False, why: str = "") -> None:
+    def _spawn(self, slot: Slot, *, successor: bool = False) -> None:
         worker = self._start(slot)
         if successor:
-            slot.successor, slot.why = worker, why
+            slot.successor = worker
         else:
             slot.worker = worker
         self._selector.register(worker.link, selectors.EVENT_READ, worker)

@@ -130,7 +130,7 @@ class WorkerServer(Server):
         if op == "ping":
             self._link.send("pong")
         elif op == "stats":
-            self._link.send("stats", counters=self.stats(), serial=message["serial"])
+            self._link.send("stats", counters=self.metrics(), serial=message["serial"])
         elif op == "peer" and self._core is not None:
             self._core.peer(message["worker"], fd)
         elif op == "hand_over" and self._core is not None:

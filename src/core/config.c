@@ -243,6 +243,8 @@ static const struct option options[] = {
          "Key of session tickets, QUIC tokens and resets, the same for all workers; random when"
          " unset."),
     NUM(worker, OPT_COUNT, "0", 0, 65535, "Index that connection ids of this process carry."),
+    NUM(processes, OPT_COUNT, "1", 1, 65535,
+        "Processes of this server, which share the memory budget."),
     BOOL(server_header, "on", "Adds a server field to responses that have none."),
     BOOL(date_header, "on", "Adds a date field to responses that have none."),
     LIST(header, OPT_STRING, "name: value",

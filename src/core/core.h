@@ -57,8 +57,8 @@ struct ph_config {
     char *uds_permissions, *uds_user, *uds_group;
     uint64_t verify_mode, congestion, retry, log_level;
     uint64_t reuse_port, steering, gso, gro, server_header, date_header, webtransport;
-    uint64_t backlog, udp_buffer, worker, max_connections, max_connections_per_ip, memory_budget,
-        max_concurrent_app_calls;
+    uint64_t backlog, udp_buffer, worker, processes, max_connections, max_connections_per_ip,
+        memory_budget, max_concurrent_app_calls;
     uint64_t handshake_timeout, idle_timeout, header_timeout, body_timeout, keep_alive,
         write_stall_timeout, min_send_rate, min_body_rate, body_rate_grace, no_request_timeout;
     uint64_t head_bytes, head_fields, target_bytes, max_body, body_window, keep_alive_requests,
@@ -418,7 +418,8 @@ struct ph_memory {
 };
 /* Three quarters of the machine's memory, or of the control group's limit. */
 uint64_t ph_memory_budget_default(void);
-void ph_memory_init(struct ph_memory *memory, uint64_t budget); /* 0: the default */
+/* budget 0: the default, divided by the processes that share it. */
+void ph_memory_init(struct ph_memory *memory, uint64_t budget, uint64_t workers);
 void ph_memory_fini(struct ph_memory *memory);
 /* Whether the process uses more than its budget. Cheap when called often. */
 bool ph_memory_sample(struct ph_memory *memory, uint64_t now);

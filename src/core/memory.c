@@ -73,10 +73,10 @@ uint64_t ph_memory_budget_default(void)
     return PH_MIN(ram, cgroup_limit()) / 4 * 3;
 }
 
-void ph_memory_init(struct ph_memory *memory, uint64_t budget)
+void ph_memory_init(struct ph_memory *memory, uint64_t budget, uint64_t workers)
 {
     *memory = (struct ph_memory){
-        .budget = budget != 0 ? budget : ph_memory_budget_default(),
+        .budget = budget != 0 ? budget : ph_memory_budget_default() / workers,
         .page = (uint64_t)sysconf(_SC_PAGESIZE),
         .fd = -1,
     };

@@ -122,7 +122,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_iothread_prepare(server);
     init_admission(server);
     ph_bridge_http_init_headers(server);
-    ph_memory_init(&server->memory, config->memory_budget);
+    ph_memory_init(&server->memory, config->memory_budget, config->processes);
 
     int rc = check_config(server->config, &why);
     if (rc == 0)

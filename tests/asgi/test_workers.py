@@ -2,13 +2,17 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from process import command, outcome
+from pronghorn import _core
 
 APP = """
 import asyncio, os, sys, time
@@ -406,3 +410,144 @@ def test_workers_do_not_outlive_their_supervisor(folder, path):
             server.line(r"(endless|blocked) \d+")
             server.signal(signal.SIGKILL)
             until(lambda: not any(is_alive(pid) for pid in workers))
+
+
+# --- ends by age ---
+
+
+def test_point_73_limit_max_requests_replaces_a_worker_before_it_lets_it_go(folder):
+    """No request fails, and what is under way is finished, with Connection: close."""
+    args = ["--port", "0", "--workers", "2", "--limit-max-requests", "20"]
+    args += ["--limit-max-requests-jitter", "10"]
+    with command(folder, "main:app", *args) as server:
+        old = pids(server, 2)
+        clients = [socket.create_connection(server.address("tcp"), timeout=30) for _ in range(4)]
+        for client in clients:
+            client.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        server.matches(r"waiting \d+", 4)
+        with Load(server.address("tcp")) as load:
+            server.matches(r"worker: recycled pid=\d+ reason=limit_max_requests", 2)
+            server.matches("stopping tasks=", 2)
+            for client in clients:
+                client.sendall(b"x")
+                with client, client.makefile("rb") as answer:
+                    said = answer.read()
+                assert said.startswith(b"HTTP/1.1 200 ")
+                assert b"connection: close" in said.lower()
+            until(lambda: not any(is_alive(pid) for pid in old))
+        assert load.failures == []
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_point_73_a_server_without_workers_ends(folder):
+    with command(folder, "main:app", "--port", "0", "--limit-max-requests", "3") as server:
+        waiting = socket.create_connection(server.address("tcp"), timeout=30)
+        waiting.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        server.matches(r"waiting \d+", 1)
+        assert [get(server.address("tcp"))[0] for _ in range(2)] == [200, 200]
+        server.line("server: ends reason=limit_max_requests")
+        server.line("stopping tasks=1")
+        waiting.sendall(b"x")
+        with waiting, waiting.makefile("rb") as answer:
+            said = answer.read()
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in said.lower()
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [("--worker-lifetime", "1", "worker_lifetime"), ("--worker-max-rss", "1M", "worker_max_rss")],
+)
+def test_workers_are_recycled_by_age_and_memory(folder, option, value, reason):
+    with command(folder, "main:app", "--port", "0", "--workers", "2", option, value) as server:
+        pids(server, 2)
+        with Load(server.address("tcp")) as load:
+            server.matches(rf"worker: recycled pid=\d+ reason={reason}", 3)
+            pids(server, 5)
+        assert load.failures == []
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_a_worker_that_cannot_be_replaced_goes_on(folder):
+    args = ["--port", "0", "--workers", "2", "--limit-max-requests", "10"]
+    with command(folder, "main:app", *args) as server:
+        old = pids(server, 2)
+        (folder / "main.py").write_text("raise RuntimeError('half written')\n")
+        with Load(server.address("tcp")) as load:
+            server.matches("worker: not replaced, the new one cannot start", 2)
+            load.after(20)
+        assert load.failures == []
+        assert all(is_alive(pid) for pid in old)
+
+
+# --- figures ---
+
+
+def figure(server, name):
+    """Of each process that the metrics speak of."""
+    status, text = get(server.address("metrics"), "/metrics")
+    assert status == 200
+    found = re.findall(rf"^pronghorn_{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", text, re.MULTILINE)
+    return [float(value) for value in found]
+
+
+def test_metrics_of_all_workers(folder):
+    args = ["--port", "0", "--workers", "2", "--metrics-bind", "127.0.0.1:0"]
+    with command(folder, "main:app", *args) as server:
+        workers = pids(server, 2)
+        for _ in range(4):
+            get(server.address("tcp"))
+        assert len(figure(server, "requests_total")) == 2
+        assert sum(figure(server, "requests_total")) == 4
+        os.kill(workers[0], signal.SIGKILL)
+        pids(server, 3)
+        assert sum(figure(server, "restarts_total")) == 1
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+# --- privileges ---
+
+WHO = """
+import os
+IMPORTED_BY = os.getresuid() + os.getresgid()
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    text = repr((IMPORTED_BY, os.getresuid() + os.getresgid(), os.getgroups())).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": text})
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_I15_privileges_are_dropped_before_the_application_is_imported(workers):
+    """The sockets and the key, which only root may read, are there all the same."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "who.py").write_text(WHO)
+        certfile, keyfile, _ = _core.dev_certificate(folder)
+        os.chmod(keyfile, 0o600)
+        args = ["--certfile", certfile, "--keyfile", keyfile, "--bind", "127.0.0.1:0"]
+        args += ["--insecure-bind", f"unix:{folder}/who.sock", "--insecure-bind", "127.0.0.1:0"]
+        args += ["--user", "65534", "--group", "65533", "--workers", workers]
+        with command(folder, "who:app", *args) as server:
+            pids(server, int(workers))
+            ids = (65534,) * 3 + (65533,) * 3
+            assert get(server.address("tcp")) == (200, repr((ids, ids, [65533])))
+            assert server.address("tls")[1] > 0
+            found = os.stat(folder / "who.sock")
+            assert (found.st_uid, found.st_gid) == (65534, 65533)
+            server.signal(signal.SIGTERM)
+            assert server.end() == 0
+
+
+def test_unknown_users_are_refused(folder):
+    code, output = outcome(folder, "main:app", "--user", "no-such-user")
+    assert code == 2
+    assert output == "pronghorn: --user: there is no user 'no-such-user'\n"

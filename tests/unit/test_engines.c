@@ -127,7 +127,7 @@ static const struct place places[] = {
 /* Numbers that the core itself reads. */
 static const char *const of_the_core[] = {
     "ring_slots",    "backlog",       "max_connections_per_ip", "max_concurrent_app_calls",
-    "memory_budget", "min_body_rate", "body_rate_grace"};
+    "memory_budget", "min_body_rate", "body_rate_grace",        "processes"};
 
 static void map(struct mapped *out, const struct ph_config *config)
 {

@@ -14,12 +14,12 @@ TEST(memory, default_budget_is_within_the_machine)
 TEST(memory, more_than_the_budget_is_short_and_less_is_not)
 {
     struct ph_memory memory;
-    ph_memory_init(&memory, 0);
+    ph_memory_init(&memory, 0, 1);
     CHECK(!ph_memory_sample(&memory, PH_SEC));
     CHECK_INT(memory.used, >, 0);
     uint64_t used = memory.used;
     ph_memory_fini(&memory);
-    ph_memory_init(&memory, 1);
+    ph_memory_init(&memory, 1, 1);
     CHECK(ph_memory_sample(&memory, PH_SEC));
     memory.budget = 4 * used;
     CHECK(ph_memory_sample(&memory, PH_SEC + 99 * PH_MSEC)); /* it is not looked at so often */
@@ -30,7 +30,7 @@ TEST(memory, more_than_the_budget_is_short_and_less_is_not)
 TEST(memory, it_is_short_until_there_is_a_little_room)
 {
     struct ph_memory memory;
-    ph_memory_init(&memory, 1);
+    ph_memory_init(&memory, 1, 1);
     CHECK(ph_memory_sample(&memory, PH_SEC));
     memory.budget = memory.used + memory.used / 100; /* just below the budget */
     CHECK(ph_memory_sample(&memory, 2 * PH_SEC));

@@ -45,8 +45,28 @@ void ph_addr_set_port(struct ph_addr *addr, uint16_t port)
         addr->u.in6.sin6_port = htons(port);
 }
 
+/* "a.b.c.d". Each request has two of them, and inet_ntop() goes through printf. */
+static void v4_text(char out[INET_ADDRSTRLEN], const uint8_t bytes[4])
+{
+    for (int i = 0; i < 4; i++) {
+        unsigned v = bytes[i];
+        if (v >= 100)
+            *out++ = (char)('0' + v / 100);
+        if (v >= 10)
+            *out++ = (char)('0' + v / 10 % 10);
+        *out++ = (char)('0' + v % 10);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap)
 {
+    if (addr->len != 0 && addr->u.sa.sa_family == AF_INET && cap >= INET_ADDRSTRLEN) {
+        uint8_t bytes[4];
+        memcpy(bytes, &addr->u.in.sin_addr, sizeof(bytes));
+        v4_text(out, bytes);
+        return out;
+    }
     char host[INET6_ADDRSTRLEN] = "unset";
     char scope[16] = "";
     if (addr->len != 0 && addr->u.sa.sa_family == AF_INET) {

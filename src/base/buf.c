@@ -176,7 +176,7 @@ static void sliceq_grow(struct ph_sliceq *q)
 {
     uint32_t cap = q->cap != 0 ? q->cap * 2 : 4;
     PH_ASSERT(cap > q->cap);
-    struct ph_slice *ring = ph_alloc(cap * sizeof(*ring));
+    struct ph_slice *ring = ph_realloc(NULL, cap * sizeof(*ring));
     for (uint32_t i = 0; i < q->count; i++)
         ring[i] = *slice_at(q, i);
     ph_free(q->ring);

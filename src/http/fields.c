@@ -213,7 +213,7 @@ static void fields_reserve(struct ph_fields *fields, size_t n)
     size_t cap = PH_MAX(fields->arena_cap * 2, (size_t)512);
     while (cap - fields->arena_len < n)
         cap *= 2;
-    char *arena = ph_alloc(cap);
+    char *arena = ph_realloc(NULL, cap);
     if (fields->arena_len > 0)
         memcpy(arena, fields->arena, fields->arena_len);
     for (size_t i = 0; i < fields->count; i++) {

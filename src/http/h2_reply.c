@@ -358,10 +358,10 @@ static void submit_head(struct ph_h2_stream *stream, int status, const struct ph
 {
     struct ph_h2_conn *conn = stream->conn;
     nghttp2_nv few[FIELDS_INLINE], *list = few;
-    char text[8];
+    const char text[3] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10),
+                          (char)('0' + status % 10)};
     if (n + 1 > PH_COUNT_OF(few))
         list = ph_alloc((n + 1) * sizeof(*list));
-    snprintf(text, sizeof(text), "%03d", status % 1000);
     const struct ph_field first = {":status", text, 7, 3};
     list_fields(list, &first, 1);
     list_fields(list + 1, fields, n);

@@ -6,17 +6,20 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
 import pronghorn
 import pytest
 from certs import DAY, NOW, Authority
+from cryptography import x509
 from harness import Running, aio, serving
 from process import command
-from test_tls_certificates import HELLO, name_shown, name_shown_by_quic
-from test_tls_scope import Keeper, context
+from test_tls_certificates import HELLO, common_name, name_shown, name_shown_by_quic
+from test_tls_scope import GET, Keeper, context
 from wt_client import dial
 
 
@@ -176,5 +179,67 @@ def test_hang_up_reloads(site: Site) -> None:
         running.signal(signal.SIGHUP)
         running.line(r'certificates: not replaced, the old ones stay reason="keyfile: key file')
         assert asyncio.run(name_shown(port, None)) == "second"
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+
+
+# --- several workers ---
+
+PIDS = """
+import os
+
+async def app(scope, receive, send):
+    text = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", str(len(text)).encode())]})
+    await send({"type": "http.response.body", "body": text})
+"""
+
+
+def worker_of(
+    port: int, tls: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[int, bool, ssl.SSLSession, str]:
+    """The process that answered, whether the session was resumed, the next session, and the name
+    in the certificate ("" when it was not shown)."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost", session=session) as sock,
+    ):
+        sock.sendall(GET)
+        answer = b""
+        while part := sock.recv(65536):
+            answer += part
+        der = sock.getpeercert(binary_form=True)
+        assert der is not None and sock.session is not None
+        name = common_name(x509.load_der_x509_certificate(der))
+        pid = int(answer.rpartition(b"\r\n")[2])
+        return pid, bool(sock.session_reused), sock.session, name
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_workers_take_each_others_tickets_and_new_files(
+    site: Site, version: ssl.TLSVersion
+) -> None:
+    (site.folder / "main.py").write_text(PIDS)
+    args = ["--workers", "2", "--bind", "127.0.0.1:0", "--lifespan", "off"]
+    args += ["--certfile", site.certfile, "--keyfile", site.keyfile, "--certificate-poll", "0.1"]
+    tls = context(minimum_version=version, maximum_version=version)
+    with command(site.folder, "main:app", *args) as running:
+        port = int(running.line(r"listening kind=tls address=127.0.0.1:(\d+)$")[1])
+        running.line(r"ready ")
+        first, resumed, session, _ = worker_of(port, tls)
+        assert not resumed
+        pids, end = {first}, time.monotonic() + 30
+        while len(pids) < 2:
+            assert time.monotonic() < end
+            pid, resumed, session, _ = worker_of(port, tls, session)
+            assert resumed
+            pids.add(pid)
+        site.put("second")
+        shown: dict[int, str] = {}
+        while set(shown.values()) != {"second"} or len(shown) < 2:
+            assert time.monotonic() < end
+            pid, _, _, name = worker_of(port, tls)
+            shown[pid] = name
         running.signal(signal.SIGTERM)
         assert running.end() == 0

@@ -94,6 +94,8 @@ class Worker:
 
     def tell(self, op: str, *, fd: int | None = None, **fields: Any) -> None:
         """A worker that is gone, or too stuck to read, misses it: its health is checked."""
+        if self.link.fileno() < 0:
+            return
         data = json.dumps({"op": op, **fields}).encode()
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.link, [data], [] if fd is None else [fd])

@@ -81,6 +81,14 @@ def umask(value: Any) -> dict[str, Any]:
     return {"uds_permissions": f"{0o777 & ~bits:o}"}
 
 
+def websocket_implementation(value: Any) -> dict[str, Any]:
+    return {"websocket": value != "none"}
+
+
+def alt_svc(value: Any) -> dict[str, Any]:
+    return {"alt_svc_value": ", ".join(value) if isinstance(value, list) else value}
+
+
 ALIASES = (
     Alias(UVICORN, "uds", "bind", "666 or uds_permissions, whatever the file had before",
           means=lambda path: {"bind": [f"unix:{path}"]}),
@@ -102,6 +110,10 @@ ALIASES = (
     Alias(UVICORN, "http", remark="HTTP is parsed in C; versions: --alpn-protocols, --no-http3"),
     Alias(UVICORN, "limit_concurrency", "max_concurrent_app_calls",
           "requests and sessions that run, not connections; 4096 when not given"),
+    Alias(UVICORN, "ws", "websocket", "`none` turns it off; there is one implementation",
+          means=websocket_implementation),
+    Alias(UVICORN, "ssl_ciphers", "ciphers", "by the names in settings.md"),
+    Alias(UVICORN, "ssl_version", refused="--tls-min-version says which is the oldest"),
     Alias(UVICORN, "reset_contextvars", is_flag=True,
           remark="each request has a context of its own anyway"),
     Alias(HYPERCORN, "keep_alive_timeout", "keep_alive"),
@@ -131,7 +143,11 @@ ALIASES = (
     Alias(HYPERCORN, "dogstatsd_tags", refused="metrics are for Prometheus: --metrics-bind"),
     Alias(HYPERCORN, "h2_max_concurrent_streams", "h2_max_streams"),
     Alias(HYPERCORN, "debug", is_flag=True, remark="--log-level debug says more"),
-    Alias(HYPERCORN, "alt_svc_headers", remark="Alt-Svc is sent by itself where QUIC listens"),
+    Alias(HYPERCORN, "alt_svc_headers", "alt_svc_value", "sent by itself where QUIC listens",
+          means=alt_svc),
+    Alias(HYPERCORN, "websocket_max_message_size", "ws_max_size"),
+    Alias(HYPERCORN, "websocket_ping_interval", "ws_ping_interval", "20 s when not given"),
+    Alias(HYPERCORN, "h2_max_inbound_frame_size", "h2_max_frame"),
     Alias(HYPERCORN, "h11_pass_raw_headers",
           refused="names of headers are in lower case, as ASGI has them"),
     Alias(HYPERCORN, "max_app_queue_size", remark="queues are bounded in bytes: body_window"),

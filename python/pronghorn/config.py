@@ -30,7 +30,10 @@ DEV_QUIC_BIND = ("localhost:4433",)
 class Config(CoreOptions):
     """Addresses are "host:port" strings, one or a list; port 0 lets the system choose. Times are
     seconds, or text such as "500ms"; sizes are bytes, or text such as "16M". `options` has options
-    of the core in its own words (docs/limits.md), which win."""
+    of the core in its own words (docs/limits.md), which win. `app` is for a Server that is made of
+    a Config alone."""
+
+    app: Any = dataclasses.field(default=None, kw_only=False)
 
     def validate(self) -> None:
         """Raises ConfigError, whose text names the option and what is accepted."""

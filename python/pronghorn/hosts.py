@@ -40,7 +40,7 @@ def guarded(app: App, config: Config) -> App:
     def guard(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan" or is_served(scope, names):
             return app(scope, receive, send)
-        return refuse(scope, send)
+        return refuse(scope, receive, send)
 
     return guard
 
@@ -62,7 +62,9 @@ def is_served(scope: dict[str, Any], names: set[str]) -> bool:
     return False
 
 
-async def refuse(scope: dict[str, Any], send: Any) -> None:
+async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        await receive()  # the handshake
     kind = REFUSALS[scope["type"]]
     await send({"type": f"{kind}.start", "status": 421, "headers": HEADERS})
     await send({"type": f"{kind}.body", "body": TEXT})

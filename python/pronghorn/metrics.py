@@ -136,8 +136,12 @@ def others(figures: Iterable[str]) -> list[Family]:
 
 def render(processes: Sequence[Mapping[str, Any]]) -> str:
     """The text format of Prometheus. Each process has figures under "counters", and beside them
-    "slot", "pid", "state", "restarts", "rss"."""
-    flat = [(str(process.get("slot", 0)), figures_of(process)) for process in processes]
+    "slot", "pid", "state", "restarts", "rss". A worker that was replaced and still finishes
+    something has the slot of its successor: the pid tells them apart."""
+    flat = [
+        ({"worker": str(process.get("slot", 0)), "pid": str(process["pid"])}, figures_of(process))
+        for process in processes
+    ]
     out = [
         "# HELP pronghorn_info What is running.\n# TYPE pronghorn_info gauge\n"
         f"pronghorn_info{labels(version=_core.__version__)} 1\n"
@@ -145,8 +149,8 @@ def render(processes: Sequence[Mapping[str, Any]]) -> str:
     names = {name for _, figures in flat for name in figures}
     for family in (*NAMED, *others(names)):
         lines = [
-            f"{family.name}{labels(worker=worker, **extra)} {value_text(value)}\n"
-            for worker, figures in flat
+            f"{family.name}{labels(**process, **extra)} {value_text(value)}\n"
+            for process, figures in flat
             for extra, value in family.samples(figures)
         ]
         if lines:

@@ -12,10 +12,11 @@ import base64
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from . import _core, access, kinds, log, logwriter, metrics
@@ -42,18 +43,32 @@ ShutdownTrigger = Callable[..., Awaitable[Any]]
 _running: list[Server] = []  # newest last
 
 
-class Server:
-    """Serves once. `app` is an ASGI application or "module:attribute".
+class Started(asyncio.Event):
+    """True once it is set, for programs that look instead of waiting."""
 
-    `await server.serve()` returns when the server has stopped. Meanwhile `await
-    server.wait_started()`, then `server.addresses()`; `server.shutdown()` (any thread) begins a
-    graceful stop. Afterwards `server.exit_code` is 0, or 1 when the stop was not clean.
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
+class Server:
+    """Serves once. `app` is an ASGI application or "module:attribute"; a Config that names one will
+    do alone.
+
+        async with Server(app, Config(port=0)) as server:
+            server.port()
+
+    begins with the start and ends with a graceful stop. Without it, `await server.serve()` returns
+    when the server has stopped; meanwhile `await server.wait_started()`. `server.shutdown()` (any
+    thread) begins a graceful stop. Afterwards `server.exit_code` is 0, or 1 when the stop was not
+    clean.
     """
 
-    def __init__(self, app: App | str, config: Config | None = None) -> None:
-        self.app = app
+    def __init__(self, app: App | str | Config, config: Config | None = None) -> None:
+        if isinstance(app, Config):
+            app, config = app.app, app
+        self.app: App | str = app
         self.config = config if config is not None else Config()
-        self.started = asyncio.Event()
+        self.started = Started()
         self.exit_code = 0
         self._certificates: Certificates | None = None
         self._core: _core.Server | None = None
@@ -69,12 +84,19 @@ class Server:
         self._endpoint: metrics.Endpoint | None = None
         self._should_exit = False
         self._failure: BaseException | None = None
+        self._sockets: list[socket.socket] = []
+        self._serving: asyncio.Task[None] | None = None
 
     # --- for the program around it ---
 
     def addresses(self) -> list[tuple[str, str]]:
         """What is bound: ("tcp" | "tls" | "quic", "127.0.0.1:8000")."""
         return list(self._addresses)
+
+    def port(self) -> int | None:
+        """The first TCP port; None when there is none."""
+        tcp = (text for kind, text in self._addresses if kind in ("tcp", "tls"))
+        return next((port_of(text) for text in tcp if not text.startswith("unix:")), None)
 
     def quic_port(self) -> int | None:
         """The first UDP port; None when there is none."""
@@ -142,18 +164,53 @@ class Server:
         found |= {"loop_lag": self._watch.lag(), "loop_lag_max": self._watch.lag_max}
         return found
 
+    async def __aenter__(self) -> Server:
+        """Serves in a task. ConfigError, StartupError: nothing was started."""
+        self._serving = asyncio.create_task(self.serve())
+        try:
+            await self.wait_started()
+        except BaseException:
+            self._serving.cancel()
+            await asyncio.wait([self._serving])
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.shutdown()
+        if self._serving is not None:
+            await self._serving
+
+    def run(self) -> int:
+        """serve() in an event loop of its own (config.loop), with signals; the exit code.
+        ConfigError, StartupError."""
+        self.config.validate()
+        factory = loop_factory(self.config.loop, self.config.app_dir)
+        try:
+            run_in_loop(self.serve(handle_signals=True), factory)
+        finally:
+            log.flush()
+        return self.exit_code
+
     async def serve(
-        self, *, shutdown_trigger: ShutdownTrigger | None = None, handle_signals: bool = False
+        self,
+        sockets: Sequence[socket.socket] = (),
+        *,
+        shutdown_trigger: ShutdownTrigger | None = None,
+        handle_signals: bool = False,
     ) -> None:
         """Serves until shutdown(), until `await shutdown_trigger()` returns, or, with
         `handle_signals`, until SIGINT or SIGTERM. ConfigError, StartupError: nothing was started.
+        `sockets`: bound ones to use in place of the configured addresses: streams for HTTP over
+        TCP, datagrams for QUIC. They stay the caller's to close.
         """
+        self._sockets = list(sockets)
         if self._loop is not None:
             raise RuntimeError("a Server serves once")
         self._loop = asyncio.get_running_loop()
         if self._should_exit:
             self._exit.set()
         try:
+            self.config.validate()
             log.configure(self.config)
             with self._signals() if handle_signals else contextlib.nullcontext():
                 await self._serve(shutdown_trigger)
@@ -178,14 +235,15 @@ class Server:
     # --- start ---
 
     async def _serve(self, shutdown_trigger: ShutdownTrigger | None) -> None:
-        self.config.validate()
         self._watch = LoopWatch(self.config.loop_lag_warning, self.config.app_watchdog)
         drops = self.config.user is not None or self.config.group is not None
         loaded = None if drops else self._load_app()
         self._core = self._bind()
         if self.config.metrics_bind is not None:
             bind = kinds.listed(self.config.metrics_bind)
-            self._endpoint = metrics.Endpoint(bind, lambda: [{"counters": self.metrics()}])
+            self._endpoint = metrics.Endpoint(
+                bind, lambda: [{"pid": os.getpid(), "counters": self.metrics()}]
+            )
             self._addresses += [("metrics", text) for text in self._endpoint.addresses()]
         with pid_file(self.config.pid):
             if drops:
@@ -250,7 +308,7 @@ class Server:
                 _core.dev_certificate(folder)
             except (OSError, _core.ConfigError) as exc:
                 raise StartupError(f"development certificate in {folder}: {exc}") from None
-        options = self.config.core_options()
+        options = over_sockets(self.config.core_options(), self._sockets)
         if self.config.log_config is not None:
             options.append(("log_level", log.core_level()))
         return options
@@ -430,13 +488,7 @@ def run_or_raise(app: App | str, config: Config) -> int:
         from .supervisor import Supervisor
 
         return Supervisor(app, config).run()
-    factory = loop_factory(config.loop, config.app_dir)
-    server = Server(app, config)
-    try:
-        run_in_loop(server.serve(handle_signals=True), factory)
-    finally:
-        log.flush()
-    return server.exit_code
+    return Server(app, config).run()
 
 
 def loop_factory(
@@ -493,6 +545,19 @@ def stats() -> dict[str, int]:
 
 
 # --- helpers ---
+
+
+def over_sockets(
+    options: list[tuple[str, str]], sockets: Sequence[socket.socket]
+) -> list[tuple[str, str]]:
+    """The options with addresses replaced by the descriptors of sockets, if there are any."""
+    if not sockets:
+        return options
+    out = [item for item in options if item[0] not in ("bind", "insecure_bind", "quic_bind")]
+    for sock in sockets:
+        name = "quic_bind" if sock.type == socket.SOCK_DGRAM else "bind"
+        out.append((name, f"fd://{sock.fileno()}"))
+    return out
 
 
 async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> None:

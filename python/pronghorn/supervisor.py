@@ -238,6 +238,19 @@ class Supervisor:
             self._wake_out.close()
         return self._exit_code
 
+    @contextlib.contextmanager
+    def _metrics(self) -> Iterator[None]:
+        """Figures of all workers, from here: none of them has the address."""
+        if self.config.metrics_bind is None:
+            yield
+            return
+        endpoint = metrics.Endpoint(kinds.listed(self.config.metrics_bind), self.stats)
+        self._front._addresses += [("metrics", text) for text in endpoint.addresses()]
+        try:
+            yield
+        finally:
+            endpoint.close()
+
     def _loop(self) -> None:
         self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         self._wake_in.setblocking(False)

@@ -1,13 +1,17 @@
 """The metrics are what Prometheus reads: text of its format, right types, right figures."""
 
 import asyncio
+import http.client
+import os
 import re
+import signal
 import socket
 import time
 
 import pytest
 from harness import aio, serving
 from peers import ask, every_version
+from process import command
 from pronghorn import _core, metrics
 from pronghorn.errors import StartupError
 from wt_client import dial
@@ -76,7 +80,10 @@ async def scrape(server):
 
 
 def value(families, name, **labels):
-    inner = ",".join(f'{key}="{text}"' for key, text in ({"worker": "0"} | labels).items())
+    inner = ",".join(
+        f'{key}="{text}"'
+        for key, text in ({"worker": "0", "pid": str(os.getpid())} | labels).items()
+    )
     return families[f"pronghorn_{name}"][1][f"{{{inner}}}"]
 
 
@@ -171,6 +178,41 @@ async def test_an_address_in_use_is_named_before_the_application_starts():
                 raise AssertionError("started")
 
 
+def test_the_supervisor_has_the_figures_of_all_workers(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    assert scope['type'] == 'http'\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body'})\n"
+    )
+    args = ["--port", "0", "--workers", "2", "--metrics-bind", "127.0.0.1:0"]
+    with command(tmp_path, "main:app", *args) as server:
+        port = int(server.line(r"kind=tcp address=127\.0\.0\.1:(\d+)")[1])
+        where = int(server.line(r"kind=metrics address=127\.0\.0\.1:(\d+)")[1])
+        server.line(r"(?s)ready pid=.*ready pid=")
+        for _ in range(10):
+            assert fetch(port, "/")[0] == 200
+        status, text = fetch(where, "/metrics")
+        assert status == 200
+        found = parse(text)
+        assert sum(found["pronghorn_requests_total"][1].values()) == 10
+        assert list(found["pronghorn_up"][1].values()) == [1.0, 1.0]
+        assert min(found["pronghorn_resident_bytes"][1].values()) > 1_000_000
+        assert set(found["pronghorn_restarts_total"][1].values()) == {0.0}
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def fetch(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
 # --- the text ---
 
 
@@ -185,21 +227,23 @@ def test_several_workers_are_told_apart():
             "counters": {"requests": 3},
         },
         {"slot": 1, "pid": 8, "state": "starting", "restarts": 0, "rss": 6, "counters": {}},
+        {"slot": 1, "pid": 9, "state": "draining", "restarts": 0, "rss": 6, "counters": {}},
     ]
     found = parse(metrics.render(processes))
     assert found["pronghorn_restarts_total"] == (
         "counter",
-        {'{worker="0"}': 2.0, '{worker="1"}': 0.0},
+        {'{worker="0",pid="7"}': 2.0, '{worker="1",pid="8"}': 0.0, '{worker="1",pid="9"}': 0.0},
     )
-    assert found["pronghorn_up"][1] == {'{worker="0"}': 1.0, '{worker="1"}': 0.0}
-    assert found["pronghorn_requests_total"][1] == {'{worker="0"}': 3.0}
+    up = {'{worker="0",pid="7"}': 1.0, '{worker="1",pid="8"}': 0.0, '{worker="1",pid="9"}': 0.0}
+    assert found["pronghorn_up"][1] == up
+    assert found["pronghorn_requests_total"][1] == {'{worker="0",pid="7"}': 3.0}
 
 
 def test_every_counter_of_the_core_is_there():
     core = _core.Server([("bind", "127.0.0.1:0")])
     figures = {name: number for number, name in enumerate(core.stats(), 1000)}
     core.close()
-    found = parse(metrics.render([{"counters": figures}]))
+    found = parse(metrics.render([{"pid": 1, "counters": figures}]))
     values = [value for _, samples in found.values() for value in samples.values()]
     for name, number in figures.items():
         assert number in values or name == "conns_closed", name

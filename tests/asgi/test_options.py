@@ -232,6 +232,20 @@ def test_aliases_lead_to_options_that_exist(alias):
         (["-k", "uvloop"], "loop", "uvloop"),
         (["--read-timeout", "9"], "body_timeout", 9.0),
         (["--access-logfile", "-"], "access_log", True),
+        (["--uds", "/run/x"], "bind", ["unix:/run/x"]),
+        (["--fd", "3"], "bind", ["fd://3"]),
+        (["--ws", "none"], "websocket", False),
+        (["--ws", "wsproto"], "websocket", True),
+        (["--ws-max-size", "1000"], "ws_max_size", 1000),
+        (["--ws-per-message-deflate", "false"], "ws_per_message_deflate", False),
+        (["--websocket-ping-interval", "9"], "ws_ping_interval", 9.0),
+        (["--limit-concurrency", "7"], "max_concurrent_app_calls", 7),
+        (["--server-name", "a", "--server-name", "b"], "server_name", ["a", "b"]),
+        (["--forwarded-allow-ips", "*"], "forwarded_allow_ips", ["*"]),
+        (["--no-proxy-headers"], "proxy_headers", False),
+        (["--header", "a:b"], "header", ["a:b"]),
+        (["--no-use-colors"], "use_colors", False),
+        (["-b", "a:1", "--bind", "b:2"], "bind", ["a:1", "b:2"]),
     ],
 )
 def test_an_alias_is_our_option(argv, name, value):
@@ -264,6 +278,8 @@ def test_what_has_no_effect_says_so():
     [
         (["-k", "trio"], "-k: 'trio': applications run on asyncio or uvloop"),
         (["--access-logfile", "a.log"], "--access-logfile: 'a.log': --access-log and --log-config"),
+        (["--statsd-host", "x"], "--statsd-host: metrics are for Prometheus: --metrics-bind"),
+        (["--ssl-version", "5"], "--ssl-version: --tls-min-version says which is the oldest"),
         (["--verify-flags", "x"], "--verify-flags: certificates are checked by GnuTLS"),
     ],
 )

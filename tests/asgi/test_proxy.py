@@ -98,6 +98,35 @@ async def test_13_sessions_have_the_client_too():
     assert (scopes[0]["client"], scopes[0]["scheme"]) == (("2001:db8::7", 0), "https")
 
 
+async def shake_hands(server, fields=""):
+    """The head of the answer to a WebSocket handshake."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+    writer.write(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        + fields.encode()
+        + b"\r\n"
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    writer.close()
+    return head
+
+
+@aio
+async def test_12_13_websockets_have_client_and_scheme_too():
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.close"})
+
+    async with serving(app, **LOOPBACK) as server:
+        fields = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+        assert (await shake_hands(server, fields)).startswith(b"HTTP/1.1 403 ")
+    assert (scopes[0]["client"], scopes[0]["scheme"]) == (("192.0.2.7", 0), "wss")
+
+
 # --- which address ---
 
 
@@ -285,6 +314,15 @@ async def test_a_session_for_another_host_gets_421():
 
     async with serving(app, server_name="other.example") as server, dial(server.quic) as client:
         assert (await client.connect_session("/"))[":status"] == "421"
+
+
+@aio
+async def test_a_websocket_for_another_host_gets_421():
+    async def app(scope, receive, send):
+        raise AssertionError("never called")
+
+    async with serving(app, server_name="other.example") as server:
+        assert (await shake_hands(server)).startswith(b"HTTP/1.1 421 ")
 
 
 @pytest.mark.parametrize("name", ["a b", "http://a", "*.*.a", "a:123456", ""])

@@ -137,6 +137,8 @@ ALIASES = (
     Alias(HYPERCORN, "accesslog", "access_log", "`-` only", means=access_log_file),
     Alias(HYPERCORN, "error_logfile", "", "`-` only", ("--log-file",), means=error_log_file),
     Alias(HYPERCORN, "errorlog", "", "`-` only", means=error_log_file),
+    Alias(HYPERCORN, "use_reloader", "reload"),
+    Alias(HYPERCORN, "pid_path", "pid"),
     Alias(HYPERCORN, "worker_class", "loop", "asyncio, uvloop", ("-k",), means=worker_class),
     Alias(HYPERCORN, "statsd_host", refused="metrics are for Prometheus: --metrics-bind"),
     Alias(HYPERCORN, "statsd_prefix", refused="metrics are for Prometheus: --metrics-bind"),

@@ -47,6 +47,9 @@ class Config(CoreOptions):
             raise ConfigError("options: not a mapping from option names to values (docs/limits.md)")
         if self.bind is not None and (self.host is not None or self.port is not None):
             raise ConfigError("bind: says the same as host and port; give one or the other")
+        for name in ("reload_dir", "reload_include", "reload_exclude"):
+            if getattr(self, name) is not None and not self.reload:
+                raise ConfigError(f"{name}: has no use without reload")
         self._validate_certificates()
         if self._has_secret() and not (self._has_certificate() or self._quic_addresses()):
             raise ConfigError(

@@ -125,7 +125,7 @@ class Seconds(Kind):
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
-        self.accepts = f"{low:g} s to {high:g} s"
+        self.accepts = f"{low:.12g} s to {high:.12g} s"
 
     def parse(self, name: str, text: str) -> float:
         found = NUMBER_WITH_UNIT.fullmatch(text)
@@ -140,7 +140,7 @@ class Seconds(Kind):
         if math.isnan(seconds) or seconds < self.low:
             raise self._refused(name, value)
         if seconds > self.high:
-            raise ConfigError(f"{name}: {value!r} is more than {self.high:g} s")
+            raise ConfigError(f"{name}: {value!r} is more than {self.high:.12g} s")
 
     def core(self, value: Any) -> str:
         return str(round((self.parse("", value) if isinstance(value, str) else value) * 1000))

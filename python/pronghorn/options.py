@@ -28,8 +28,9 @@ PROXIES = "Behind a proxy"
 METRICS = "Metrics"
 LOG = "Log"
 PROCESS = "Process"
+RELOAD = "Reload"
 LIMITS = "Limits and tuning of the core"
-GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, METRICS, LOG, PROCESS, LIMITS)
+GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, METRICS, LOG, PROCESS, RELOAD, LIMITS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,6 +202,16 @@ class Options:
         "The same for the group.", "-g", shown="that of user")
     pid: PathLike | None = row(None, PROCESS, kinds.Path(),
         "File for the process number; removed at exit.", "-p")
+    reload: bool = row(False, RELOAD, kinds.Flag(),
+        "Replaces the workers when files change; for development.")
+    reload_dir: PathLike | Iterable[PathLike] | None = row(None, RELOAD,
+        kinds.Listed(kinds.Path("DIR")), "Folder whose files are watched.", shown="app_dir")
+    reload_include: Several | None = row(None, RELOAD, kinds.Listed(kinds.Kind()),
+        "Pattern of files that are watched beside *.py: fits the end of the path.")
+    reload_exclude: Several | None = row(None, RELOAD, kinds.Listed(kinds.Kind()),
+        "Pattern of files and folders that are not watched.")
+    reload_delay: float = row(0.25, RELOAD, kinds.Seconds(0.01, 3600),
+        "Between two looks at the files.")
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # fmt: on
 

@@ -484,6 +484,10 @@ def run(app: App | str, config: Config | None = None, **options: Any) -> int:
 
 def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
+    if config.reload:
+        from .reload import run_reloading
+
+        return run_reloading(app, config)
     if (config.workers or 1) > 1:
         from .supervisor import Supervisor
 

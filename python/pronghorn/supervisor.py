@@ -203,6 +203,11 @@ class Supervisor:
                 for worker in workers
             ]
 
+    def reload(self) -> None:
+        """What SIGHUP does: replaces the workers one by one. Any thread."""
+        self._signals.append((signal.SIGHUP, time.monotonic()))
+        self._wake()
+
     def shutdown(self) -> None:
         """Begins a graceful stop. Any thread."""
         self._signals.append((signal.SIGTERM, time.monotonic()))
@@ -275,18 +280,6 @@ class Supervisor:
             if worker.process.poll() is not None:
                 self._gone(worker)
         self._look(time.monotonic())
-
-    @contextlib.contextmanager
-    def _metrics(self) -> Iterator[None]:
-        if self.config.metrics_bind is None:
-            yield
-            return
-        endpoint = metrics.Endpoint(kinds.listed(self.config.metrics_bind), self.stats)
-        self._front._addresses += [("metrics", text) for text in endpoint.addresses()]
-        try:
-            yield
-        finally:
-            endpoint.close()
 
     def _workers(self) -> list[Worker]:
         serving = [w for s in self._slots for w in (s.worker, s.successor) if w is not None]

@@ -42,7 +42,7 @@ def sample(kind):
     if isinstance(kind, kinds.Number):
         return str(kind.high)
     if isinstance(kind, kinds.Seconds):
-        return f"{kind.high:g}s"
+        return f"{kind.high:.12g}s"
     if kind.metavar in ("HOST", "PEER"):
         return {"HOST": "example.com", "PEER": "10.0.0.1"}[kind.metavar]
     if isinstance(kind, kinds.Account):

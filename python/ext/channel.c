@@ -261,14 +261,29 @@ void channel_settle(Channel *channel)
     Py_DECREF((PyObject *)channel);
 }
 
+/* "pronghorn-http-17", without a formatter: one is made for every request. */
+static PyObject *make_name(const char *kind, uint64_t number)
+{
+    char text[64], *end = text + sizeof(text), *p = end;
+    do {
+        *--p = (char)('0' + number % 10);
+    } while ((number /= 10) > 0);
+    const char *parts[] = {"-", kind, "pronghorn-"};
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        size_t n = strlen(parts[i]);
+        p -= n;
+        memcpy(p, parts[i], n);
+    }
+    return PyUnicode_FromStringAndSize(p, end - p);
+}
+
 static PyObject *make_task(Channel *channel)
 {
     State *st = channel->st;
     Server *server = channel->server;
     PyObject *names = NULL, *task = NULL;
     PyObject *run = run_new(channel);
-    PyObject *name = PyUnicode_FromFormat("pronghorn-%s-%llu", channel->ops->kind,
-                                          (unsigned long long)server->next_task++);
+    PyObject *name = make_name(channel->ops->kind, server->next_task++);
     if (run != NULL && name != NULL)
         names = PyTuple_Pack(1, st->str.name);
     if (names != NULL) {

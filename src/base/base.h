@@ -315,6 +315,10 @@ uint32_t ph_ring_room(struct ph_ring *ring); /* free slots, at least that many *
 /* Producer. Makes pushed messages visible and rings the bell if the consumer sleeps; true when it
  * rang. */
 bool ph_ring_publish(struct ph_ring *ring);
+/* Producer. Makes pushed messages visible to a consumer that looks, and lets one that sleeps sleep
+ * on. ph_ring_nudge() wakes it, if it sleeps and has not taken them; true when it rang. */
+void ph_ring_show(struct ph_ring *ring);
+bool ph_ring_nudge(struct ph_ring *ring);
 void ph_ring_wake(struct ph_ring *ring); /* rings in any case; any thread */
 /* Messages published and not taken, at some moment between call and return. Any thread. */
 uint32_t ph_ring_used(const struct ph_ring *ring);
@@ -323,6 +327,8 @@ bool ph_ring_pop(struct ph_ring *ring, struct ph_msg *msg);
 /* Consumer. Declares sleep; false when messages came meanwhile (then not asleep). */
 bool ph_ring_sleep(struct ph_ring *ring);
 void ph_ring_awake(struct ph_ring *ring); /* consumer, after waking: takes the bell down */
+/* Consumer, woken by something else: wants no bell. One that was rung meanwhile stays up. */
+void ph_ring_rise(struct ph_ring *ring);
 
 /* --- Maps --- */
 

@@ -75,6 +75,17 @@ static void bell_ring(struct ph_ring *ring)
     PH_ASSERT(n == (ssize_t)sizeof(one) || errno == EAGAIN);
 }
 
+static bool wake_sleeper(struct ph_ring *ring)
+{
+    if (atomic_load_explicit(&ring->sleeping, memory_order_seq_cst) == 0)
+        return false;
+    /* Acquire-release: one of several wakers wins, and the consumer sees what it did before. */
+    if (atomic_exchange_explicit(&ring->sleeping, 0, memory_order_acq_rel) == 0)
+        return false;
+    bell_ring(ring);
+    return true;
+}
+
 bool ph_ring_publish(struct ph_ring *ring)
 {
     /* Relaxed: nobody else writes the tail. */
@@ -83,13 +94,21 @@ bool ph_ring_publish(struct ph_ring *ring)
     /* Sequentially consistent (includes release: slots before tail): must not pass the look at
      * `sleeping` below. */
     atomic_store_explicit(&ring->tail, ring->tail_local, memory_order_seq_cst);
-    if (atomic_load_explicit(&ring->sleeping, memory_order_seq_cst) == 0)
+    return wake_sleeper(ring);
+}
+
+void ph_ring_show(struct ph_ring *ring)
+{
+    /* Sequentially consistent: as in ph_ring_publish(), for the look at `sleeping` of a nudge. */
+    atomic_store_explicit(&ring->tail, ring->tail_local, memory_order_seq_cst);
+}
+
+bool ph_ring_nudge(struct ph_ring *ring)
+{
+    /* Relaxed: only the count of what was taken matters, and a bell too many does no harm. */
+    if (atomic_load_explicit(&ring->head, memory_order_relaxed) == ring->tail_local)
         return false;
-    /* Acquire-release: one of several wakers wins, and the consumer sees what it did before. */
-    if (atomic_exchange_explicit(&ring->sleeping, 0, memory_order_acq_rel) == 0)
-        return false;
-    bell_ring(ring);
-    return true;
+    return wake_sleeper(ring);
 }
 
 void ph_ring_wake(struct ph_ring *ring)
@@ -132,6 +151,12 @@ bool ph_ring_sleep(struct ph_ring *ring)
      * rung, and the next sleep ends at once. */
     atomic_store_explicit(&ring->sleeping, 0, memory_order_relaxed);
     return false;
+}
+
+void ph_ring_rise(struct ph_ring *ring)
+{
+    /* Relaxed: as the withdrawal in ph_ring_sleep(). */
+    atomic_store_explicit(&ring->sleeping, 0, memory_order_relaxed);
 }
 
 void ph_ring_awake(struct ph_ring *ring)

@@ -503,7 +503,8 @@ static bool publish_closed(struct ph_chan *chan)
                          .a = io->close_code};
     if (io->reason != NULL)
         msg.s = (struct ph_slice){io->reason, io->reason->data, io->reason->len};
-    if (!ph_pipe_push_up(chan->pipe, &msg))
+    bool is_news = !io->released || chan->kind != PH_CHAN_HTTP;
+    if (!(is_news ? ph_pipe_push_up(chan->pipe, &msg) : ph_pipe_push_up_quiet(chan->pipe, &msg)))
         return false;
     io->reason = NULL;
     io->closed_sent = true;

@@ -140,6 +140,9 @@ enum {
 #define PH_BLOCKS_PUBLISHED 64
 #define PH_COALESCE_WAIT (20 * PH_MSEC)
 #define PH_COALESCE_BYTES 16384
+/* How long the end of an exchange that the application has let go of, and buffers that go home, may
+ * wait for company: a wake-up of the application's thread each would cost more than they do. */
+#define PH_QUIET_WAIT (5 * PH_MSEC)
 
 struct ph_chan_limits {               /* shared: constant */
     size_t high, low;                 /* bytes queued on one channel */
@@ -163,6 +166,8 @@ struct ph_pipe {
         struct ph_reader *reader; /* NULL until a file is not in memory */
         size_t open;              /* of those, the ones whose CLOSED was not published */
         uint64_t now;             /* of this turn */
+        uint64_t quiet_until;     /* when to ring for what came quietly; PH_NEVER */
+        bool is_urgent;           /* something in this turn is worth a bell */
         struct ph_buf_home home;
     } io;
     struct {                     /* app */
@@ -187,6 +192,8 @@ void ph_pipe_fini(struct ph_pipe *pipe);
 
 /* io side (pipe.c; publish: chan.c) */
 bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg); /* false: full */
+/* The same for what nobody waits for: it alone wakes the consumer only after PH_QUIET_WAIT. */
+bool ph_pipe_push_up_quiet(struct ph_pipe *pipe, const struct ph_msg *msg);
 /* Moves pending bits of channels into the ring until it is full. true: nothing is left. */
 bool ph_pipe_publish(struct ph_pipe *pipe);
 uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe); /* when joined DATA is due; PH_NEVER */
@@ -485,6 +492,7 @@ struct ph_server {
     /* io */
     uint64_t now; /* of this turn */
     struct ph_watch bell, mesh_watch;
+    bool is_rung; /* the bell is up */
     bool mesh_ready;
     bool handed_over; /* somebody else reads the UDP sockets */
     struct ph_thread env;

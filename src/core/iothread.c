@@ -71,8 +71,8 @@ static void date_renew(struct ph_server *server)
 
 static void on_bell(struct ph_watch *watch, unsigned ready)
 {
-    (void)watch; /* being awake is all it asks for; ph_ring_awake() takes it down */
     (void)ready;
+    PH_CONTAINER(watch, struct ph_server, bell)->is_rung = true;
 }
 
 static void on_udp(struct ph_watch *watch, unsigned ready)
@@ -113,9 +113,12 @@ static void wait_for_work(struct ph_server *server)
     bool asleep = ph_ring_sleep(&server->pipe.down);
     if (!asleep)
         deadline = 0;
+    server->is_rung = false;
     ph_loop_poll(server->loop, deadline == 0 ? 0 : ph_clock_now(), deadline);
-    if (asleep)
+    if (server->is_rung)
         ph_ring_awake(&server->pipe.down);
+    else if (asleep)
+        ph_ring_rise(&server->pipe.down);
 }
 
 static void begin_drain(struct ph_server *server, uint64_t ms)

@@ -24,6 +24,7 @@ int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limi
         ph_ring_fini(&pipe->up);
         return rc;
     }
+    pipe->io.quiet_until = PH_NEVER;
     pipe->limits = *limits;
     pipe->stats = stats;
     ph_list_init(&pipe->io.ready);
@@ -72,19 +73,44 @@ void ph_pipe_fini(struct ph_pipe *pipe)
 
 /* --- I/O thread --- */
 
-bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg)
+static void ring_now(struct ph_pipe *pipe)
+{
+    pipe->io.is_urgent = false;
+    pipe->io.quiet_until = PH_NEVER;
+    if (ph_ring_publish(&pipe->up) || ph_ring_nudge(&pipe->up))
+        ph_count(pipe->stats, bells_up);
+}
+
+static bool push_up(struct ph_pipe *pipe, const struct ph_msg *msg)
 {
     if (ph_ring_push(&pipe->up, msg))
         return true;
-    ph_pipe_ring_up(pipe); /* what is in it may be taken while we look again */
+    ring_now(pipe); /* what is in it may be taken while we look again */
     atomic_store(&pipe->up_starved, 1);
     atomic_thread_fence(memory_order_seq_cst);
     return ph_ring_push(&pipe->up, msg);
 }
 
+bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg)
+{
+    pipe->io.is_urgent = true;
+    return push_up(pipe, msg);
+}
+
+bool ph_pipe_push_up_quiet(struct ph_pipe *pipe, const struct ph_msg *msg)
+{
+    if (pipe->io.quiet_until == PH_NEVER)
+        pipe->io.quiet_until = pipe->io.now + PH_QUIET_WAIT;
+    return push_up(pipe, msg);
+}
+
 void ph_pipe_ring_up(struct ph_pipe *pipe)
 {
-    if (ph_ring_publish(&pipe->up))
+    if (pipe->io.is_urgent || pipe->io.now >= pipe->io.quiet_until)
+        ring_now(pipe);
+    else if (pipe->io.quiet_until != PH_NEVER)
+        ph_ring_show(&pipe->up);
+    else if (ph_ring_publish(&pipe->up)) /* log lines */
         ph_count(pipe->stats, bells_up);
 }
 
@@ -94,7 +120,7 @@ bool ph_pipe_publish_home(struct ph_pipe *pipe)
     if (home->head == NULL)
         return true;
     struct ph_msg msg = {.kind = PH_UP_HOME, .s = {.buf = home->head}};
-    if (!ph_pipe_push_up(pipe, &msg))
+    if (!ph_pipe_push_up_quiet(pipe, &msg))
         return false;
     *home = (struct ph_buf_home){0};
     return true;
@@ -103,8 +129,9 @@ bool ph_pipe_publish_home(struct ph_pipe *pipe)
 uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe)
 {
     if (ph_list_is_empty(&pipe->io.slow))
-        return PH_NEVER;
-    return PH_CONTAINER(pipe->io.slow.next, struct ph_chan, io.ready)->io.slow_until;
+        return pipe->io.quiet_until;
+    const struct ph_chan *chan = PH_CONTAINER(pipe->io.slow.next, struct ph_chan, io.ready);
+    return PH_MIN(chan->io.slow_until, pipe->io.quiet_until);
 }
 
 bool ph_pipe_pop_down(struct ph_pipe *pipe, struct ph_msg *msg)

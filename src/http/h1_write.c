@@ -224,7 +224,12 @@ static struct ph_buf *head_make(int status, const struct ph_field *fields, size_
         size += fields[i].name_len + fields[i].value_len + 4;
     struct ph_buf *buf = ph_buf_new(size);
     uint8_t *p = buf->data;
-    p += snprintf((char *)p, size, "HTTP/1.1 %03d %s\r\n", status, reason);
+    const uint8_t digits[] = {(uint8_t)('0' + status / 100), (uint8_t)('0' + status / 10 % 10),
+                              (uint8_t)('0' + status % 10), ' '};
+    p = put(p, "HTTP/1.1 ", 9);
+    p = put(p, digits, sizeof(digits));
+    p = put(p, reason, strlen(reason));
+    p = put(p, "\r\n", 2);
     for (size_t i = 0; i < n; i++) {
         p = put(p, fields[i].name, fields[i].name_len);
         p = put(p, ": ", 2);

@@ -12,6 +12,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from certs import Authority
 from harness import Event, Receive, Scope, Send, aio, serving
 from test_http import ask_h1, read_h1, request_h3
+from ws_client import every_socket, socket_to
 from wt_client import dial
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
@@ -44,10 +45,11 @@ class Keeper:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
             return
+        kind = scope["type"]
         await receive()
-        await send({"type": "webtransport.accept"})
+        await send({"type": f"{kind}.accept"})
         event: Event = {"type": ""}
-        while event["type"] != "webtransport.disconnect":
+        while event["type"] != f"{kind}.disconnect":
             event = await receive()
 
 
@@ -121,6 +123,35 @@ async def test_http3_and_webtransport_tell_the_same() -> None:
     assert http["cipher_suite"] in (0x1301, 0x1302, 0x1303)
     assert http["server_name"] == "localhost"
     assert http["server_cert"].startswith("-----BEGIN CERTIFICATE-----\n")
+
+
+@every_socket
+@aio
+async def test_websocket_scopes_have_it_where_there_is_tls(version: str) -> None:
+    app = Keeper()
+    async with serving(app) as server, socket_to(version, server, "/"):
+        pass
+    (seen,) = app.seen
+    if version == "1.1":  # the client speaks cleartext
+        assert seen is None
+    else:
+        assert seen is not None and set(seen) == KEYS | {"chain"}
+        assert seen["server_cert"].startswith("-----BEGIN CERTIFICATE-----\n")
+
+
+@aio
+async def test_a_name_with_a_nul_is_no_name(tmp_path: Path) -> None:
+    """What looks like "CN=admin" to one who stops at a NUL is not told."""
+    root = Authority()
+    cert, key = root.pair(tmp_path, "admin\0.example.org", client=True, file="client")
+    app = Keeper()
+    tls = context()
+    tls.load_cert_chain(cert, key)
+    async with serving(app, ca_certs=root.file(tmp_path), verify_mode="optional") as server:
+        await ask_tls(server.https, tls)
+    (seen,) = app.seen
+    assert seen is not None and len(seen["chain"]) == 1
+    assert seen["client_cert_name"] == "CN=#0c12" + b"admin\0.example.org".hex()  # RFC 4514 2.4
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -8,10 +8,12 @@ import contextlib
 import itertools
 import os
 import random
+import shutil
 import signal
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -581,6 +583,28 @@ def test_I09_old_clients_fail(stand: Stand, version: ssl.TLSVersion) -> None:
     tls.set_ciphers("ALL:@SECLEVEL=0")
     with stand.attack(calls=0), pytest.raises((ssl.SSLError, ConnectionError)):
         visit(stand.tls, tls)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+def test_I09_renegotiation_is_refused(stand: Stand) -> None:
+    """`R` makes it ask for another handshake within TLS 1.2."""
+    host, port = stand.tls
+    argv = ["openssl", "s_client", "-connect", f"{host}:{port}", "-tls1_2"]
+    with stand.attack(calls=0):
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdin is not None and process.stdout is not None
+        said = b""
+        while b"Verify return code" not in said:
+            said += os.read(process.stdout.fileno(), 65536)
+        process.stdin.write(b"R\n")
+        process.stdin.flush()
+        rest = process.stdout.read()
+        process.stdin.close()
+        assert process.wait(DEADLINE) != 0
+    assert b"RENEGOTIATING" in rest
+    assert b"no renegotiation" in rest or b"alert" in rest
 
 
 def test_I09_compression_is_not_chosen(stand: Stand) -> None:

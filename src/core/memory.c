@@ -22,6 +22,12 @@
 /* Refusing ends this far below the budget, so that it does not flicker. */
 #define AGAIN_BELOW(budget) ((budget) - (budget) / 32)
 
+/* Blocks of this size and more, such as a large message, get pages of their own and give them back
+ * when they are freed. Left to itself, glibc learns from the first one to keep the next, up to 32
+ * MiB each, and in the arena of the I/O thread even malloc_trim() does not find them again. */
+#define LARGE_BLOCK (4 << 20)
+#define KEPT_FREE (8 << 20)
+
 /* Of a small file; 0 when there is none. NUL-terminated. */
 static size_t read_file(const char *path, char *out, size_t cap)
 {
@@ -80,6 +86,10 @@ void ph_memory_init(struct ph_memory *memory, uint64_t budget, uint64_t workers)
         .page = (uint64_t)sysconf(_SC_PAGESIZE),
         .fd = -1,
     };
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+    mallopt(M_TRIM_THRESHOLD, KEPT_FREE);
+#endif
 }
 
 void ph_memory_fini(struct ph_memory *memory)

@@ -16,7 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "asgi"))  # wt_c
 
 from stand import Stand
 
-HASTY = ("header_timeout", "body_timeout", "write_stall_timeout")
+HASTY = (
+    "header_timeout",
+    "body_timeout",
+    "write_stall_timeout",
+    "ws_close_timeout",
+    "ws_ping_interval",
+    "ws_ping_timeout",
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +35,14 @@ def stand() -> Iterator[Stand]:
 
 @pytest.fixture(scope="session")
 def hasty() -> Iterator[Stand]:
-    running = Stand(*(f"--option={name}=1000" for name in HASTY), wt=False)
+    options = [f"--option={name}=1000" for name in HASTY]
+    running = Stand(*options, "--option=body_rate_grace=2000", wt=False)
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="session")
-def h2c() -> Iterator[Stand]:
-    running = Stand("--option=h2c=on", wt=False)
+def choosy() -> Iterator[Stand]:
+    running = Stand("--option=h2c=on", "--option=ws_allowed_origin=https://good.example", wt=False)
     yield running
     running.stop()

@@ -508,8 +508,7 @@ class Stand:
         for bystander in self.bystanders:
             bystander.check()
         if not SANITIZED:
-            limit = self.baseline + MEMORY
-            self.until(lambda: self.rss() < limit, seconds=20)
+            self.until(lambda: self.rss() < self.baseline + MEMORY, seconds=20)
         assert "Sanitizer" not in self.log(), self.tail()
         assert "runtime error" not in self.log(), self.tail()
 

@@ -9,12 +9,19 @@ a few ways to behave that attacks need.
     /length    the number of bytes of the body
     /page      64 KiB that begin with the query, in five digits
     /endless   sends as long as the client is there
+    /hear      the WebSocket of /deaf begins to listen
     /bad/KIND  breaks the contract of HTTP responses in a way that attacks aim at
+
+WebSockets by path: /ws says everything back; /length says how long each message is; /deaf accepts
+and never listens; /endless never stops speaking; /close closes at once; /deny does not accept. With
+which codes they ended is in the figures.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,8 +32,10 @@ Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[Any]]
 
+deaf = asyncio.Event()
 calls: dict[str, int] = {}  # by kind of scope and path, bystanders' left out
-open_now = {"endless": 0}
+open_now = {"endless": 0, "websocket": 0}
+codes: dict[int, int] = {}  # with which WebSockets ended, how often
 endless_bytes = 0
 
 BAD: dict[str, Any] = {
@@ -91,7 +100,7 @@ async def http(scope: Event, receive: Receive, send: Send) -> None:
         await answer(send, b"pong")
     elif path == "/stats":
         figures = {"stats": pronghorn.stats(), "calls": calls, "open": open_now}
-        figures["endless_bytes"] = endless_bytes
+        figures |= {"endless_bytes": endless_bytes, "codes": codes}
         await answer(send, json.dumps(figures).encode(), b"application/json")
     elif path.startswith("/scope"):
         body = await body_of(receive)
@@ -104,6 +113,9 @@ async def http(scope: Event, receive: Receive, send: Send) -> None:
         await answer(send, b"%d" % len(await body_of(receive)))
     elif path == "/page":
         await answer(send, scope["query_string"].rjust(5, b"0") + b"p" * 65531)
+    elif path == "/hear":
+        deaf.set()
+        await answer(send, b"")
     elif path == "/unread":
         await answer(send, b"not read")
     elif path == "/endless":
@@ -113,6 +125,31 @@ async def http(scope: Event, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"x"})
     else:
         await answer(send, await body_of(receive))
+
+
+async def websocket(scope: Event, receive: Receive, send: Send) -> None:
+    await receive()
+    if scope["path"] == "/deny":
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.accept"})
+    if scope["path"] == "/close":
+        await send({"type": "websocket.close", "code": 4000})
+    elif scope["path"] == "/endless":
+        with contextlib.suppress(pronghorn.ClientDisconnected):
+            while True:
+                await send({"type": "websocket.send", "bytes": b"e" * 16384})
+        return
+    elif scope["path"] == "/deaf":
+        await deaf.wait()
+        deaf.clear()
+    while (event := await receive())["type"] == "websocket.receive":
+        text, data = event.get("text"), event.get("bytes")
+        if scope["path"] == "/length":
+            await send({"type": "websocket.send", "text": str(len(text or data or b""))})
+        elif scope["path"] == "/ws":
+            await send({"type": "websocket.send", "text": text, "bytes": data})
+    codes[event["code"]] = codes.get(event["code"], 0) + 1
 
 
 async def webtransport(receive: Receive, send: Send) -> None:
@@ -134,6 +171,13 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
         if scope["path"] not in ("/ping", "/stats"):
             calls[scope["path"]] = calls.get(scope["path"], 0) + 1
         await http(scope, receive, send)
+    elif scope["type"] == "websocket":
+        calls[scope["path"]] = calls.get(scope["path"], 0) + 1
+        open_now["websocket"] += 1
+        try:
+            await websocket(scope, receive, send)
+        finally:
+            open_now["websocket"] -= 1
     elif scope["type"] == "webtransport":
         await webtransport(receive, send)
     else:

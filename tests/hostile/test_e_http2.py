@@ -362,8 +362,10 @@ def test_E07_client_that_reads_nothing(hasty: Stand) -> None:
     with hasty.attack(calls=10, timeouts_write=1):
         begin = settings_of(INITIAL_WINDOW, 0x7FFFFFFF) + window(0, 0x7FFFFFFF - 65535)
         with H2Peer(hasty, begin, receive_buffer=4096) as peer:
+            before = hasty.calls()
             for _ in range(10):
                 peer.get("/endless")
+            hasty.until(lambda: hasty.calls() - before == 10)
             hasty.until(lambda: hasty.figures()["open"]["endless"] == 0)
 
 
@@ -452,27 +454,27 @@ def test_E10_prior_knowledge_is_off_on_plain_ports(stand: Stand) -> None:
     assert outcome.status == 400
 
 
-def test_E10_prior_knowledge_when_asked_for(h2c: Stand) -> None:
+def test_E10_prior_knowledge_when_asked_for(choosy: Stand) -> None:
     """In pieces of any size, and HTTP/1.1 beside it as before."""
-    with h2c.attack(calls=3):
+    with choosy.attack(calls=3):
         for step in (1, 5, 1000):
-            with H2Peer(h2c, b"", plain=True) as peer:
+            with H2Peer(choosy, b"", plain=True) as peer:
                 said = PREFACE + settings() + peer.head(GOOD, 1)
                 for at in range(0, len(said), step):
                     peer.say(said[at : at + step])
                 assert peer.answer(1).body == b"0"
-    with h2c.attack(calls=0, protocol_errors=2):
+    with choosy.attack(calls=0, protocol_errors=2):
         for begin in (b"PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n", b"PRI * HTTP/1.1\r\nHost: h\r\n\r\n"):
-            outcome = h2c.ask(begin)
+            outcome = choosy.ask(begin)
             assert outcome.status in (400, 505)
 
 
-def test_E10_upgrade_is_not_spoken(h2c: Stand) -> None:
+def test_E10_upgrade_is_not_spoken(choosy: Stand) -> None:
     said = (
         b"POST /length HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c"
     )
     said += b"\r\nHTTP2-Settings: AAMAAABk\r\nContent-Length: 5\r\n\r\nhello"
-    with h2c.attack(calls=1), h2c.dial() as peer:
+    with choosy.attack(calls=1), choosy.dial() as peer:
         peer.say(said)
         answer = peer.answer()
         assert (answer.status, answer.body) == (200, b"5")

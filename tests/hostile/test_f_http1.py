@@ -224,13 +224,39 @@ def test_F14_slow_body(hasty: Stand) -> None:
         assert (outcome.status, outcome.end) == (408, "fin"), said
 
 
+def test_F14_body_that_trickles(hasty: Stand) -> None:
+    """Never silent, and never done: 20 bytes a second are too few."""
+    with hasty.attack(calls=1, timeouts_body_rate=1), hasty.dial() as peer:
+        peer.say(post(b"Content-Length: 100000"))
+        end = time.monotonic() + DEADLINE
+        while peer.say(b"b") and peer.is_open():
+            assert time.monotonic() < end
+            time.sleep(0.05)  # what makes it slow
+        assert peer.rest().status == 408
+
+
+def test_F15_client_that_reads_a_trickle(hasty: Stand) -> None:
+    before = hasty.stats()
+    with hasty.attack(calls=1), hasty.dial(receive_buffer=4096) as peer:
+        peer.say(line(b"GET /endless HTTP/1.1"))
+        peer.until(lambda: b"HTTP/1.1 200" in peer.data)
+        end = time.monotonic() + DEADLINE
+        while hasty.figures()["open"]["endless"] > 0:
+            assert time.monotonic() < end
+            peer.socket.recv(2)
+            time.sleep(0.05)  # what makes it slow
+    after = hasty.stats()
+    assert any(after[name] > before[name] for name in ("timeouts_send_rate", "timeouts_write"))
+
+
 def test_F15_client_that_reads_nothing(hasty: Stand) -> None:
     """The application waits, the memory stays, and in the end the connection goes."""
     peers = [hasty.dial(receive_buffer=4096) for _ in range(20)]
     with hasty.attack(calls=len(peers), timeouts_write=len(peers)):
-        before = hasty.figures()["endless_bytes"]
+        before, calls = hasty.figures()["endless_bytes"], hasty.calls()
         for peer in peers:
             peer.say(line(b"GET /endless HTTP/1.1"))
+        hasty.until(lambda: hasty.calls() - calls == len(peers))
         hasty.until(lambda: hasty.figures()["open"]["endless"] == 0)
         # Kernel buffers and 256 KiB of ours each, by far no more.
         assert hasty.figures()["endless_bytes"] - before < len(peers) * (8 << 20)

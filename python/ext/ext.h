@@ -343,6 +343,15 @@ PyObject *message_wt_disconnect(State *st, uint32_t code, PyObject *reason, bool
 typedef struct Channel Channel;
 typedef struct Await Await;
 
+/* What a scope was told of TLS last, and what it was made from; scope.c. */
+typedef struct TlsFacts {
+    PyObject *facts; /* dict; NULL: none yet */
+    PyObject *cert;  /* bytes */
+    uint16_t version, suite;
+    bool early;
+    char name[128];
+} TlsFacts;
+
 typedef struct Server {
     PyObject_HEAD State *st;
     ph_server *core;         /* NULL once closed */
@@ -350,7 +359,7 @@ typedef struct Server {
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
     PyObject *http_template, *wt_template, *ws_template;   /* dicts; scope.c */
-    PyObject *tls_cert; /* str of the last server certificate told; NULL: none yet; scope.c */
+    TlsFacts tls;
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */
     unsigned long thread; /* the consumer thread */

@@ -385,22 +385,6 @@ static PyObject *text_or_none(const char *text)
     return n > 0 ? PyUnicode_DecodeUTF8(text, (Py_ssize_t)n, "replace") : Py_NewRef(Py_None);
 }
 
-/* The server's certificate is the same for nearly all requests: one string object serves them. */
-static PyObject *server_cert(Server *server, const char *pem)
-{
-    Py_ssize_t n = 0;
-    const char *known = server->tls_cert != NULL && server->tls_cert != Py_None
-                            ? PyUnicode_AsUTF8AndSize(server->tls_cert, &n)
-                            : "";
-    if (server->tls_cert != NULL && known != NULL && strcmp(known, pem) == 0)
-        return Py_NewRef(server->tls_cert);
-    PyErr_Clear();
-    PyObject *text = text_or_none(pem);
-    if (text != NULL)
-        Py_XSETREF(server->tls_cert, Py_NewRef(text));
-    return text;
-}
-
 static PyObject *client_chain(const ph_tls_info *info)
 {
     PyObject *list = PyList_New(0);
@@ -413,6 +397,55 @@ static PyObject *client_chain(const ph_tls_info *info)
     return list;
 }
 
+/* All but the chain, whose place is kept. */
+static PyObject *make_tls_facts(State *st, const ph_tls_info *info, bool early)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return NULL;
+    PyObject *suite =
+        info->cipher_suite != 0 ? PyLong_FromLong(info->cipher_suite) : Py_NewRef(Py_None);
+    if (dict_put(dict, st->str.server_cert, text_or_none(info->server_cert)) == 0 &&
+        PyDict_SetItem(dict, st->str.client_cert_chain, Py_None) == 0 &&
+        dict_put(dict, st->str.client_cert_name, text_or_none(info->client_name)) == 0 &&
+        PyDict_SetItem(dict, st->str.client_cert_error, Py_None) == 0 &&
+        dict_put(dict, st->str.tls_version, PyLong_FromLong(info->version)) == 0 &&
+        dict_put(dict, st->str.cipher_suite, suite) == 0 &&
+        dict_put(dict, st->str.server_name, text_or_none(info->server_name)) == 0 &&
+        PyDict_SetItem(dict, st->str.early_data, early ? Py_True : Py_False) == 0)
+        return dict;
+    Py_DECREF(dict);
+    return NULL;
+}
+
+/* Nearly all requests of a server are told the same: what was told last is kept, with what it was
+ * made from. Client certificates and endless names are not kept. */
+static PyObject *tls_facts(Server *server, const ph_tls_info *info, bool early)
+{
+    TlsFacts *last = &server->tls;
+    if (info->client_chain_len > 0 || strlen(info->server_name) >= sizeof(last->name))
+        return make_tls_facts(server->st, info, early);
+    if (last->facts == NULL || last->version != info->version ||
+        last->suite != info->cipher_suite || last->early != early ||
+        strcmp(last->name, info->server_name) != 0 ||
+        strcmp(PyBytes_AS_STRING(last->cert), info->server_cert) != 0) {
+        PyObject *facts = make_tls_facts(server->st, info, early);
+        PyObject *cert = PyBytes_FromString(info->server_cert);
+        if (facts == NULL || cert == NULL) {
+            Py_XDECREF(facts);
+            Py_XDECREF(cert);
+            return NULL;
+        }
+        Py_XSETREF(last->facts, facts);
+        Py_XSETREF(last->cert, cert);
+        last->version = info->version;
+        last->suite = info->cipher_suite;
+        last->early = early;
+        strcpy(last->name, info->server_name);
+    }
+    return PyDict_Copy(last->facts);
+}
+
 /* Adds the member of asgiref's TLS extension to the extensions of any scope, fresh for each; none
  * on a connection without TLS. */
 static int put_tls(Server *server, PyObject *extensions, const ph_request *request)
@@ -421,19 +454,10 @@ static int put_tls(Server *server, PyObject *extensions, const ph_request *reque
     const ph_tls_info *info = request->tls_info;
     if (info == NULL)
         return 0;
-    PyObject *dict = PyDict_New();
+    PyObject *dict = tls_facts(server, info, request->early_data);
     if (dict == NULL)
         return -1;
-    if (dict_put(dict, st->str.server_cert, server_cert(server, info->server_cert)) == 0 &&
-        dict_put(dict, st->str.client_cert_chain, client_chain(info)) == 0 &&
-        dict_put(dict, st->str.client_cert_name, text_or_none(info->client_name)) == 0 &&
-        PyDict_SetItem(dict, st->str.client_cert_error, Py_None) == 0 &&
-        dict_put(dict, st->str.tls_version, PyLong_FromLong(info->version)) == 0 &&
-        dict_put(dict, st->str.cipher_suite,
-                 info->cipher_suite != 0 ? PyLong_FromLong(info->cipher_suite)
-                                         : Py_NewRef(Py_None)) == 0 &&
-        dict_put(dict, st->str.server_name, text_or_none(info->server_name)) == 0 &&
-        PyDict_SetItem(dict, st->str.early_data, request->early_data ? Py_True : Py_False) == 0)
+    if (dict_put(dict, st->str.client_cert_chain, client_chain(info)) == 0)
         return dict_put(extensions, st->str.tls, dict);
     Py_DECREF(dict);
     return -1;

@@ -168,7 +168,8 @@ static int clear_refs(Server *server)
     Py_CLEAR(server->http_template);
     Py_CLEAR(server->wt_template);
     Py_CLEAR(server->ws_template);
-    Py_CLEAR(server->tls_cert);
+    Py_CLEAR(server->tls.facts);
+    Py_CLEAR(server->tls.cert);
     Py_CLEAR(server->create_task);
     Py_CLEAR(server->create_future);
     Py_CLEAR(server->call_soon);
@@ -592,6 +593,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->on_stopped);
     Py_VISIT(server->http_template);
     Py_VISIT(server->wt_template);
+    Py_VISIT(server->tls.facts);
     Py_VISIT(server->ws_template);
     Py_VISIT(server->create_task);
     Py_VISIT(server->create_future);

@@ -110,8 +110,6 @@ ALIASES = (
           "requests and sessions that run, not connections; 4096 when not given"),
     Alias(UVICORN, "ws", "websocket", "`none` turns it off; there is one implementation",
           means=websocket_implementation),
-    Alias(UVICORN, "ssl_ciphers", "ciphers", "by the names in settings.md"),
-    Alias(UVICORN, "ssl_version", refused="--tls-min-version says which is the oldest"),
     Alias(UVICORN, "reset_contextvars", is_flag=True,
           remark="each request has a context of its own anyway"),
     Alias(HYPERCORN, "keep_alive_timeout", "keep_alive"),

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -514,19 +513,37 @@ def loop_factory(
 def run_in_loop(
     main: Coroutine[Any, Any, None], factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(main)
-        return
+    """Like asyncio.run(), but a task that does not end when it is cancelled does not keep the
+    process from ending."""
     loop = factory()
     try:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(main)
     finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        asyncio.set_event_loop(None)
-        loop.close()
+        try:
+            loop.run_until_complete(end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def end_tasks() -> None:
+    """Cancels what the application left behind in the loop."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if not left:
+        return
+    done, pending = await asyncio.wait(left, timeout=CANCEL_WAIT)
+    for task in done:
+        if not task.cancelled() and task.exception() is not None:
+            context = {"message": "exception in a cancelled task", "exception": task.exception()}
+            asyncio.get_running_loop().call_exception_handler(context | {"task": task})
+    for task in pending:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        log.log.warning("server: task did not end when cancelled name=%s", task.get_name())
 
 
 # --- the server of this process, for applications that run in it ---

@@ -258,7 +258,11 @@ class Peer:
 
     def is_open(self) -> bool:
         """Nothing was said and nothing ended so far."""
-        return not select.select([self.socket], [], [], 0)[0]
+        return self.is_open_for(0)
+
+    def is_open_for(self, seconds: float) -> bool:
+        """The same for the next seconds."""
+        return not select.select([self.socket], [], [], seconds)[0]
 
 
 # --- bystanders ----------------------------------------------------------------------------------

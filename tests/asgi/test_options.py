@@ -265,6 +265,10 @@ def test_hypercorns_file_is_understood(toml):
     assert config.access_log is True
 
 
+def test_each_name_is_there_once():
+    assert len({alias.name for alias in ALIASES}) == len(ALIASES)
+
+
 def test_what_has_no_effect_says_so():
     _, settings, _ = config_of(["--http", "httptools"])
     assert settings.notes == [
@@ -279,7 +283,6 @@ def test_what_has_no_effect_says_so():
         (["-k", "trio"], "-k: 'trio': applications run on asyncio or uvloop"),
         (["--access-logfile", "a.log"], "--access-logfile: 'a.log': --access-log and --log-config"),
         (["--statsd-host", "x"], "--statsd-host: metrics are for Prometheus: --metrics-bind"),
-        (["--ssl-version", "5"], "--ssl-version: --tls-min-version says which is the oldest"),
         (["--verify-flags", "x"], "--verify-flags: certificates are checked by GnuTLS"),
     ],
 )

@@ -1,6 +1,7 @@
 """What bench/run.py measures: an ASGI application that does as little as one can.
 
 /echo   datagrams and streams come back
+/ws     messages of a WebSocket come back
 /sink   streams are counted; the sum comes back when a stream ends
 /source `?mb=` megabytes on a unidirectional stream
 GET /   thirteen bytes over HTTP
@@ -58,7 +59,20 @@ async def source(scope: dict[str, Any], receive: Any, send: Any) -> None:
         pass
 
 
+async def websocket(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] != "websocket.disconnect":
+        if (text := event.get("text")) is not None:
+            await send({"type": "websocket.send", "text": text})
+        else:
+            await send({"type": "websocket.send", "bytes": event["bytes"]})
+
+
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await websocket(receive, send)
+        return
     if scope["type"] == "webtransport":
         await webtransport(scope, receive, send)
         return

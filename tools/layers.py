@@ -20,7 +20,8 @@ MAY_INCLUDE = {
 # Who may use a library or a kernel interface directly: modules or single files.
 EXTERNAL = {
     r"ngtcp2/": {"quic"},
-    r"gnutls/": {"tls", "quic", "http/ws_handshake.c"},  # SHA-1 of the WebSocket key
+    r"gnutls/(?!crypto)": {"tls", "quic"},
+    r"gnutls/crypto": {"tls", "quic", "http/ws_handshake.c"},  # SHA-1 of the WebSocket key
     r"nghttp3/": {"h3"},
     r"nghttp2/": {"http"},
     r"wslay/": {"http"},

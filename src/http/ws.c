@@ -2,7 +2,7 @@
  * ws.c - one WebSocket connection, server side (RFC 6455): messages out of frames, frames out of
  * messages, the closing handshake, pings.
  *
- *      ph_ws_feed() -> wslay (frame headers, unmasking) -> [inflate] -> [UTF-8] -> on_message
+ *      ph_ws_feed() -> masks off -> wslay (frames) -> [inflate] -> [UTF-8] -> on_message
  *      ph_ws_send() -> [deflate] -> wslay (frame header) -> on_out
  *
  * wslay judges lengths and fragmented control frames; reserved bits, opcodes, masking, the order of
@@ -31,8 +31,9 @@
 /* Compressed are messages that can gain by it, and that do not hold the thread for long. */
 #define DEFLATE_MIN ((size_t)128)
 #define DEFLATE_MAX ((size_t)1 << 20)
-/* The first buffer of a message that comes in pieces. */
-#define MESSAGE_FIRST ((size_t)16384)
+/* The first buffer of a message whose length was announced: all of it up to this. What does not
+ * come costs addresses and no memory; longer ones grow with what comes. */
+#define MESSAGE_FIRST ((size_t)1 << 20)
 
 enum {
     CODE_NORMAL = 1000,
@@ -62,8 +63,8 @@ struct ph_ws {
     bool closed_told;
     uint64_t now; /* as last told */
 
-    const uint8_t *in; /* borrowed: of the running feed, not yet taken by wslay */
-    size_t in_n;
+    const uint8_t *in, *in_end; /* borrowed: of the running feed, not yet taken by wslay */
+    struct ph_ws_masks masks;
 
     /* The frame that is being received. */
     bool in_frame;
@@ -151,13 +152,8 @@ static ssize_t on_recv(uint8_t *to, size_t n, int flags, void *user)
 {
     struct ph_ws *ws = user;
     (void)flags;
-    n = PH_MIN(n, ws->in_n);
-    if (n == 0)
-        return -1;
-    memcpy(to, ws->in, n);
-    ws->in += n;
-    ws->in_n -= n;
-    return (ssize_t)n;
+    n = ph_ws_unmask(&ws->masks, to, n, &ws->in, ws->in_end);
+    return n > 0 ? (ssize_t)n : -1;
 }
 
 /* What wslay writes: a header, then the payload as it is. */
@@ -464,8 +460,6 @@ static const char *judge(const struct ph_ws *ws, const struct wslay_frame_iocb *
 {
     bool is_control = wslay_is_ctrl_frame(frame->opcode);
     bool may_compress = ws->deflate && !is_control && frame->opcode != WSLAY_CONTINUATION_FRAME;
-    if (frame->mask == 0)
-        return "the frame is not masked";
     if ((frame->rsv & (WSLAY_RSV2_BIT | WSLAY_RSV3_BIT)) != 0 ||
         ((frame->rsv & WSLAY_RSV1_BIT) != 0 && !may_compress))
         return "a reserved bit is set";
@@ -515,9 +509,7 @@ static void begin_data(struct ph_ws *ws, const struct wslay_frame_iocb *frame)
         return;
     }
     if (ws->inflate == NULL && frame->payload_length > 0) {
-        /* What is here already, and some more if more was announced. */
-        size_t want = (size_t)PH_MIN(frame->payload_length,
-                                     (uint64_t)PH_MAX(frame->data_length, MESSAGE_FIRST));
+        size_t want = (size_t)PH_MIN(frame->payload_length, (uint64_t)MESSAGE_FIRST);
         ph_ws_grow(&ws->message, want, config->max_size);
     }
 }
@@ -638,22 +630,23 @@ size_t ph_ws_feed(struct ph_ws *ws, const uint8_t *data, size_t n, uint64_t now)
 {
     ws->now = now;
     ws->in = data;
-    ws->in_n = n;
+    ws->in_end = n > 0 ? data + n : data;
     if (ws->is_held && ph_ws_wants_input(ws))
         release_held(ws);
     while (!ws->is_held && ws->state != WS_OVER) {
         struct wslay_frame_iocb piece = {.fin = 0};
         ssize_t rc = wslay_frame_recv(ws->frames, &piece);
-        if (rc == WSLAY_ERR_WANT_READ)
+        if (rc == WSLAY_ERR_WANT_READ && !ws->masks.is_missing)
             break;
-        if (rc < 0)
+        if (rc == WSLAY_ERR_WANT_READ)
+            break_protocol(ws, "the frame is not masked");
+        else if (rc < 0)
             break_protocol(ws, "the frame is malformed");
         else
             got_piece(ws, &piece);
     }
-    size_t eaten = ws->state == WS_OVER ? n : n - ws->in_n;
-    ws->in = NULL;
-    ws->in_n = 0;
+    size_t eaten = ws->state == WS_OVER ? n : n - (size_t)(ws->in_end - ws->in);
+    ws->in = ws->in_end = NULL;
     return eaten;
 }
 

@@ -21,6 +21,25 @@ static inline bool ph_ws_utf8_is_whole(const struct ph_ws_utf8 *utf8)
     return utf8->need == 0;
 }
 
+/* --- Masks (ws_mask.c) --- */
+
+#define PH_WS_HEAD_MAX 10 /* bytes of a header without its key */
+
+/* Where in the stream of frames we are. Zero is its begin. */
+struct ph_ws_masks {
+    uint8_t head[PH_WS_HEAD_MAX + 4]; /* of the next frame, while it is incomplete */
+    size_t head_n;
+    uint8_t key[4];
+    size_t at;       /* byte of the key that is due */
+    uint64_t left;   /* payload of the current frame that is to come */
+    bool is_missing; /* a frame has no mask: nothing behind what was made is looked at */
+};
+/* Moves bytes of a client from [*p, end) into `to`: headers without mask bit and key, payload
+ * unmasked. Returns how many were made; 0 when more is needed. `room` is at least PH_WS_HEAD_MAX.
+ */
+size_t ph_ws_unmask(struct ph_ws_masks *masks, uint8_t *to, size_t room, const uint8_t **p,
+                    const uint8_t *end);
+
 /* --- A message that grows (ws_deflate.c) --- */
 
 /* Room for at least one byte behind buf->len and for `want` if the limit allows: doubles, so that

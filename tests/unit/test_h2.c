@@ -562,6 +562,36 @@ TEST(h2, extended_connect_is_an_exchange_without_limits)
     h2_rig_free(rig);
 }
 
+TEST(h2, E13_tunnel_that_dies_ends_its_stream_alone)
+{
+    static const char ask[] = ":method: CONNECT\n:protocol: websocket\n:scheme: https\n"
+                              ":authority: h\n:path: /chat\nsec-websocket-version: 13\n";
+    struct h2_rig *rig = h2_rig_new();
+    h2_headers(rig, 1, H2_GET, true);
+    for (uint32_t id = 3; id <= 7; id += 2)
+        h2_headers(rig, id, ask, false);
+    h2_turn(rig);
+    CHECK_INT(rig->count, ==, 4);
+    for (size_t i = 1; i < 4; i++) {
+        CHECK_INT(ph_exchange_upgrade(rig->ex[i], NULL, 0), ==, 0);
+        CHECK_INT(h2_write(rig, i, "frames", false), ==, 0);
+    }
+    h2_turn(rig);
+    h2_rst(rig, 3, NGHTTP2_CANCEL);                                /* by the client */
+    ph_exchange_reset(rig->ex[2], PH_HTTP_INTERNAL_ERROR);         /* by us */
+    h2_data(rig, 7, "\xff\xff\xff, which is no WebSocket", false); /* nothing of ours here */
+    h2_turn(rig);
+    CHECK_INT(rig->closed_cut, ==, 2);
+    CHECK(rig->ex[0] != NULL && rig->ex[3] != NULL);
+    CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
+    h2_headers(rig, 9, H2_GET, true);
+    h2_turn(rig);
+    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->count, ==, 5);
+    CHECK_INT(rig->goaways, ==, 0);
+    h2_rig_free(rig);
+}
+
 TEST(h2, other_tunnels_are_refused)
 {
     struct h2_rig *rig = h2_rig_new();
@@ -595,9 +625,11 @@ TEST(h2, drain_says_goaway_twice_and_serves_what_comes_between)
     h2_frame(rig, NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, "\0\0\0\0\0\0\0\0", 8);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "GOAWAY 3 0;");
-    h2_headers(rig, 5, H2_GET, true); /* it does not count any more */
+    h2_headers(rig, 5, H2_POST, false); /* it does not count any more */
+    h2_data(rig, 5, "body of nobody", true);
     h2_turn(rig);
     CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->stats.protocol_errors, ==, 0);
     CHECK(!h2_is_done(rig, NULL));
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     CHECK_INT(h2_respond(rig, 1, 200, true), ==, 0);

@@ -11,11 +11,14 @@ TEST(h2_limits, streams_at_once)
     h2_rig_start(rig);
     h2_hello(rig);
     for (uint32_t id = 1; id <= 7; id += 2)
-        h2_headers(rig, id, H2_GET, true);
+        h2_headers(rig, id, H2_POST, false);
+    h2_data(rig, 7, "for nobody", true); /* it could not know */
     h2_turn(rig);
     CHECK_INT(rig->count, ==, 3);
+    CHECK_INT(rig->body_bytes, ==, 0);
     H2_EXPECT(rig, wire, "RST 7 7;");
     CHECK_INT(rig->stats.limit_streams, ==, 1);
+    h2_data(rig, 3, "", true);
     CHECK_INT(h2_respond(rig, 1, 200, true), ==, 0);
     h2_turn(rig);
     h2_headers(rig, 9, H2_GET, true);
@@ -126,6 +129,9 @@ TEST(h2_limits, decoded_head_gets_431_without_the_application)
     h2_headers(rig, 13, ":method: GET\n:scheme: https\n:authority: h\n:path: /23456789\n", true);
     h2_turn(rig);
     CHECK_INT(rig->count, ==, 3);
+    H2_EXPECT(rig, wire,
+              "HEADERS 9 end :status=431 content-length=0;"
+              "HEADERS 13 end :status=414 content-length=0;");
     CHECK_INT(rig->stats.limit_head, ==, 4);
     CHECK_INT(rig->goaways, ==, 0);
     h2_rig_free(rig);

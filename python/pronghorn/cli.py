@@ -87,7 +87,7 @@ def parser() -> Parser:
         metavar="NAME=VALUE",
         help="an option of the core in its own words",
     )
-    p.add_argument("--show-limits", action="store_true", help="list the core's options and exit")
+    p.add_argument("--show-limits", action="store_true", help="list every setting and exit")
     p.add_argument("--version", action="store_true", help="show versions and exit")
     return p
 
@@ -177,6 +177,14 @@ def core_words(pairs: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
 
 
 def show_limits() -> None:
+    """Every setting with its default; then the core's options in its own words."""
+    for field in dataclasses.fields(Config):
+        option = option_of(field)
+        if option is not None:
+            default = option.default_text(field.default) or "(none)"
+            print(f"{flag_of(field.name)} {default}{'  repeatable' * option.kind.repeatable}")
+            print(f"    {option.help} {option.kind.accepts}")
+    print("\n--option NAME=VALUE, the core's options in its own words:\n")
     for name, kind, default, accepts, text, repeatable in _core.options():
         print(f"{name}={default or '(none)'}{'  repeatable' if repeatable else ''}")
         print(f"    {text} {kind}: {accepts}")

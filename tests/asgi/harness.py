@@ -72,7 +72,11 @@ class Running:
     def __init__(self, server: pronghorn.Server, failures: list[BaseException]) -> None:
         self.server = server
         self.failures = failures
-        ports = {kind: int(address.rpartition(":")[2]) for kind, address in server.addresses()}
+        ports = {
+            kind: int(address.rpartition(":")[2])
+            for kind, address in server.addresses()
+            if not address.startswith("unix:")
+        }
         self.quic = ports.get("quic", 0)
         self.http = ports.get("tcp", 0)
         self.https = ports.get("tls", 0)

@@ -456,6 +456,11 @@ def test_show_limits_lists_every_option(folder):
         assert f"{name}={default}" in output
         assert accepts in output
         assert text in output
+    for field in dataclasses.fields(Config):
+        option = option_of(field)
+        if option is not None:
+            assert f"--{field.name.replace('_', '-')} " in output
+            assert option.help in output
 
 
 def test_help_names_every_setting_of_config(folder):

@@ -287,18 +287,18 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-/* A head that cannot be sent: the client would wait for it for ever. */
+/* A head that cannot be sent: the client would wait for it for ever. Not so when the stream or the
+ * connection is about to end anyway. */
 static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
                              void *user)
 {
     struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
-    const struct ph_h2_conn *conn = user;
-    bool is_closing = error == NGHTTP2_ERR_SESSION_CLOSING || conn->is_failed;
-    if (frame->hd.type == NGHTTP2_HEADERS && stream != NULL && !stream->is_ended && !is_closing) {
-        ph_log(PH_LOG_WARNING, "http: response head not sent error=\"%s\"",
-               nghttp2_strerror(error));
-        ph_h2_stream_reset(stream, NGHTTP2_INTERNAL_ERROR, false);
-    }
+    (void)user;
+    if (frame->hd.type != NGHTTP2_HEADERS || stream == NULL || stream->is_ended ||
+        error == NGHTTP2_ERR_STREAM_CLOSING || error == NGHTTP2_ERR_SESSION_CLOSING)
+        return 0;
+    ph_log(PH_LOG_WARNING, "http: response head not sent error=\"%s\"", nghttp2_strerror(error));
+    ph_h2_stream_reset(stream, NGHTTP2_INTERNAL_ERROR, false);
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* test_tcp_front.c - how HTTP/1.1 connections of a real server end: half-closed by the client, cut
- * by the application, gone. */
+/* test_tcp_front.c - how TCP connections of a real server begin (HTTP/2) and end: half-closed by
+ * the client, cut by the application, gone. */
 #include "world.h"
 
 #include <sys/socket.h>
@@ -112,4 +112,86 @@ TEST(tcp_front, pipelined_requests_beyond_what_is_kept_go_on)
         }));
         world_stop(&world);
     }
+}
+
+/* --- HTTP/2 --- */
+
+/* The preface, SETTINGS, and GET http://h/hello on stream 1. */
+static const char h2_hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+                               "\0\0\0\4\0\0\0\0\0"
+                               "\0\0\x0d\1\5\0\0\0\1\x82\x86\x44\6/hello\x41\1h";
+
+static bool received(const struct world *world, const char *text)
+{
+    return memmem(world->text, world->text_len, text, strlen(text)) != NULL;
+}
+
+TEST(tcp_front, prior_knowledge_is_known_by_its_preface_however_it_comes)
+{
+    static struct world world;
+    for (size_t step = 1; step <= sizeof(h2_hello); step += 28) {
+        world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "h2c", "on", NULL});
+        world_tcp(&world, "tcp", "");
+        for (size_t at = 0; at < sizeof(h2_hello) - 1; at += step) {
+            world_tcp_send(&world, h2_hello + at, PH_MIN(step, sizeof(h2_hello) - 1 - at));
+            world_step(&world);
+        }
+        WORLD_UNTIL(&world, received(&world, "hello"));
+        CHECK(!received(&world, "HTTP/1.1"));
+        WORLD_UNTIL(&world, world.chans[0]->closed);
+        CHECK(world.chans[0]->clean);
+        CHECK_INT(world_stats(&world).protocol_errors, ==, 0);
+        world_stop(&world); /* with a connection that is idle */
+    }
+}
+
+TEST(tcp_front, prior_knowledge_without_the_option_is_a_bad_request)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world_tcp(&world, "tcp", "");
+    world_tcp_send(&world, h2_hello, sizeof(h2_hello) - 1);
+    WORLD_UNTIL(&world, world.tcp_eof || world.tcp_reset);
+    CHECK(received(&world, "HTTP/1.1 505 ") || received(&world, "HTTP/1.1 400 "));
+    CHECK_INT(world.chans_n, ==, 0);
+    world_stop(&world);
+}
+
+TEST(tcp_front, client_that_does_not_begin_is_left_in_time)
+{
+    static struct world world;
+    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "h2c", "on", "header_timeout",
+                                              "100", NULL});
+    world_tcp(&world, "tcp", "PRI * HTTP/2.0\r\n");
+    WORLD_UNTIL(&world, world.tcp_eof || world.tcp_reset);
+    CHECK_INT(world_stats(&world).timeouts_header, ==, 1);
+    world_stop(&world);
+}
+
+/* What the engine makes at a time is less than this, and so is what a socket takes. */
+TEST(tcp_front, large_response_over_http2_arrives_whole)
+{
+    static struct world world;
+    enum { BYTES = 400000 };
+    world_start(&world, (const char *const[]){"bind", "127.0.0.1:0", "h2c", "on", NULL});
+    world_tcp(&world, "tcp", "");
+    world_tcp_send(&world, h2_hello, sizeof(h2_hello) - 1);
+    WORLD_UNTIL(&world, received(&world, "hello"));
+    /* Stream and connection windows of 1 MiB more, and GET http://h/wait on stream 3. */
+    static const char more[] = "\0\0\6\4\0\0\0\0\0\0\4\0\x10\0\0"
+                               "\0\0\4\x8\0\0\0\0\0\0\x10\0\0"
+                               "\0\0\x0c\1\5\0\0\0\3\x82\x86\x44\5/wait\x41\1h";
+    world_tcp_send(&world, more, sizeof(more) - 1);
+    WORLD_UNTIL(&world, world.chans_n == 2);
+    struct ph_buf *buf = ph_buf_new(BYTES);
+    memset(buf->data, 'w', BYTES);
+    ph_buf_set_len(buf, BYTES);
+    size_t before = world.text_len;
+    CHECK_INT(ph_chan_respond(world.chans[1]->chan, 200, NULL, 0, false), ==, 0);
+    CHECK_INT(ph_chan_write(world.chans[1]->chan, buf, true), ==, 0);
+    ph_server_flush(world.server);
+    WORLD_UNTIL(&world, world.chans[1]->closed);
+    CHECK(world.chans[1]->clean);
+    WORLD_UNTIL(&world, world.text_len >= before + BYTES + 9 * (BYTES / 16384 + 1));
+    world_stop(&world);
 }

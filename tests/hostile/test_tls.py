@@ -577,6 +577,7 @@ def test_I09_old_offers_are_refused(
         assert got == ALERTS[alert]
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_I09_old_clients_fail(stand: Stand, version: ssl.TLSVersion) -> None:
     tls = context(maximum_version=version, minimum_version=version)

@@ -283,6 +283,7 @@ def test_what_has_no_effect_says_so():
         (["-k", "trio"], "-k: 'trio': applications run on asyncio or uvloop"),
         (["--access-logfile", "a.log"], "--access-logfile: 'a.log': --access-log and --log-config"),
         (["--statsd-host", "x"], "--statsd-host: metrics are for Prometheus: --metrics-bind"),
+        (["--ssl-version", "5"], "--ssl-version: --tls-min-version says which is the oldest"),
         (["--verify-flags", "x"], "--verify-flags: certificates are checked by GnuTLS"),
     ],
 )

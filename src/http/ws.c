@@ -406,8 +406,8 @@ static void got_close(struct ph_ws *ws)
         be_over(ws);
         return;
     }
-    if (ws->state == WS_OPEN)
-        send_close(ws, code, "", 0);
+    if (ws->state == WS_OPEN) /* what it said comes back: browsers show it as the end's */
+        send_close(ws, code, reason, n);
     tell_closed(ws, code, reason, n, true, ws->close_is_ours);
     be_over(ws);
 }

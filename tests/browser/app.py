@@ -1,7 +1,8 @@
 """What the browser tests talk to: one path a behaviour.
 
 The HTTP side serves an empty page (a secure context on localhost) and the certificate's hash; the
-WebTransport side is a table of small raw ASGI handlers.
+WebSocket side says how it was reached and echoes; the WebTransport side is a table of small raw
+ASGI handlers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pronghorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -268,11 +270,38 @@ async def body(request: Request) -> JSONResponse:
     return JSONResponse({"length": len(data), "sha256": hashlib.sha256(data).hexdigest()})
 
 
+async def socket(websocket: WebSocket) -> None:
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(subprotocol=offered[-1] if offered else None)
+    await websocket.send_json(
+        {
+            "http": websocket.scope["http_version"],
+            "scheme": websocket.scope["scheme"],
+            "compressed": "sec-websocket-extensions" in websocket.headers,
+        }
+    )
+    try:
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            if message.get("text") == "close":
+                await websocket.close(4001, "as asked")
+                return
+            await websocket.send(message | {"type": "websocket.send"})
+        seen["socket"] = {"code": message["code"], "reason": message["reason"]}
+    except WebSocketDisconnect:
+        pass
+
+
+async def no_socket(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
 web = Starlette(
     routes=[
         Route("/", page),
         Route("/report", report),
         Route("/body", body, methods=["POST"]),
+        WebSocketRoute("/ws", socket),
+        WebSocketRoute("/no", no_socket),
     ]
 )
 

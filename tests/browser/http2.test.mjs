@@ -2,24 +2,11 @@
 // UDP port of the same number.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { PYTHON, Process, browse } from "./lib.mjs";
-
-/** A certificate for localhost, and what --ignore-certificate-errors-spki-list wants of it. */
-function certificate(folder) {
-  const cert = path.join(folder, "cert.pem"), key = path.join(folder, "key.pem");
-  execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-    "-nodes", "-keyout", key, "-out", cert, "-days", "10", "-subj", "/CN=localhost",
-    "-addext", "subjectAltName=DNS:localhost"], { stdio: "ignore" });
-  const pem = execFileSync("openssl", ["x509", "-in", cert, "-pubkey", "-noout"]);
-  const der = execFileSync("openssl", ["pkey", "-pubin", "-outform", "der"], { input: pem });
-  const hash = execFileSync("openssl", ["dgst", "-sha256", "-binary"], { input: der });
-  return { cert, key, spki: hash.toString("base64") };
-}
+import { PYTHON, Process, browse, certificate } from "./lib.mjs";
 
 test("a page and a POST of 1 MB over HTTP/2, and by Alt-Svc on to HTTP/3", async () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), "pronghorn-http2-"));

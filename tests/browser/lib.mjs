@@ -4,7 +4,7 @@
 // profile. Everything started here is ended by close(), and a server that does not end cleanly, or says
 // that it leaks, fails the test.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -23,6 +23,18 @@ export function within(promise, what, ms = DEADLINE) {
     timer = setTimeout(() => reject(new Error(`timed out: ${what}`)), ms);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** A certificate for localhost, and what --ignore-certificate-errors-spki-list wants of it. */
+export function certificate(folder) {
+  const cert = path.join(folder, "cert.pem"), key = path.join(folder, "key.pem");
+  execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+    "-nodes", "-keyout", key, "-out", cert, "-days", "10", "-subj", "/CN=localhost",
+    "-addext", "subjectAltName=DNS:localhost"], { stdio: "ignore" });
+  const pem = execFileSync("openssl", ["x509", "-in", cert, "-pubkey", "-noout"]);
+  const der = execFileSync("openssl", ["pkey", "-pubin", "-outform", "der"], { input: pem });
+  const hash = execFileSync("openssl", ["dgst", "-sha256", "-binary"], { input: der });
+  return { cert, key, spki: hash.toString("base64") };
 }
 
 /** A child process whose lines can be waited for. */

@@ -158,7 +158,7 @@ TEST(ws, G7_codes_that_peers_may_close_with)
         ws_say_n(rig, CLOSE, data, 5);
         snprintf(want, sizeof(want), "closed %d \"bye\" clean;over;", codes[i]);
         CHECK_STR(rig->log, want);
-        snprintf(want, sizeof(want), "88 %d()", codes[i]);
+        snprintf(want, sizeof(want), "88 %d(bye)", codes[i]);
         CHECK_STR(ws_out(rig), want);
         ws_rig_free(rig);
     }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pronghorn import Config, _core, kinds
-from pronghorn.aliases import ALIASES, HYPERCORN, UVICORN, Alias
+from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN, Alias
 from pronghorn.options import GROUPS, LIMITS, Options, option_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +118,10 @@ def coming_page() -> str:
     for server in (UVICORN, HYPERCORN):
         head = f"| {server} | here | |\n| --- | --- | --- |\n"
         rows = "".join(alias_row(alias) for alias in ALIASES if alias.of == server)
+        rows += "".join(
+            f"| `--{name.replace('_', '-')}` | the same | {remark} |\n"
+            for name, remark in SAME[server].items()
+        )
         start, end = f"<!-- {server} -->\n", f"<!-- end of {server} -->"
         pattern = re.escape(start) + r".*?" + re.escape(end)
         text = re.sub(pattern, lambda _, new=start + head + rows + end: new, text, flags=re.DOTALL)

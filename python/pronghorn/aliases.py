@@ -104,6 +104,8 @@ ALIASES = (
     Alias(UVICORN, "ssl_ciphers", "ciphers", "those with AES-GCM and ChaCha20-Poly1305"),
     Alias(UVICORN, "ssl_version", refused="--tls-min-version says which is the oldest"),
     Alias(UVICORN, "ssl_cert_reqs", "verify_mode", "also as 0, 1, 2", means=cert_reqs),
+    Alias(UVICORN, "ssl_ciphers", "ciphers", "those with AES-GCM and ChaCha20-Poly1305"),
+    Alias(UVICORN, "ssl_version", remark="TLS 1.2 and 1.3 are spoken: --tls-min-version"),
     Alias(UVICORN, "timeout_keep_alive", "keep_alive", "15 s when not given, not 5"),
     Alias(UVICORN, "timeout_graceful_shutdown", "graceful_timeout", "10 s when not given"),
     Alias(UVICORN, "h11_max_incomplete_event_size", "head_bytes", "64 KiB when not given"),
@@ -153,5 +155,36 @@ ALIASES = (
     Alias(HYPERCORN, "max_app_queue_size", remark="queues are bounded in bytes: body_window"),
     Alias(HYPERCORN, "wsgi_max_body_size", "max_body"),
 )  # fmt: skip
+
+# Those that have the same name and meaning there and here, and what is different all the same.
+SAME: dict[str, dict[str, str]] = {
+    UVICORN: {
+        "app_dir": "", "backlog": "1024 when not given, not 2048",
+        "access_log": "off when not given", "date_header": "",
+        "env_file": "settings may be in it, too", "factory": "",
+        "forwarded_allow_ips": "nobody when not given, not 127.0.0.1; `unix` for Unix sockets",
+        "header": "added unless the response has a field of that name", "host": "", "http2": "",
+        "interface": "", "lifespan": "", "limit_max_requests": "", "limit_max_requests_jitter": "",
+        "log_config": "with `--log-names uvicorn` when it was written for uvicorn",
+        "log_level": "", "loop": "asyncio when not given", "port": "",
+        "proxy_headers": "off when not given; trusts loopback addresses and Unix sockets",
+        "reload": "with any number of workers", "reload_delay": "", "reload_dir": "",
+        "reload_exclude": "", "reload_include": "", "root_path": "", "server_header": "",
+        "timeout_worker_healthcheck": "30 s when not given, not 5", "use_colors": "",
+        "workers": "also `WEB_CONCURRENCY`", "ws_max_queue": "", "ws_max_size": "",
+        "ws_per_message_deflate": "", "ws_ping_interval": "", "ws_ping_timeout": "",
+    },
+    HYPERCORN: {
+        "access_log_format": "without headers of responses", "alpn_protocols": "",
+        "backlog": "1024 when not given, not 100", "bind": "", "ca_certs": "", "certfile": "",
+        "ciphers": "those with AES-GCM and ChaCha20-Poly1305", "config": "TOML only",
+        "graceful_timeout": "10 s when not given, not 3", "group": "", "insecure_bind": "",
+        "keep_alive": "15 s when not given, not 5", "keyfile": "", "keyfile_password": "",
+        "log_config": "", "log_level": "", "pid": "", "quic_bind": "", "reload": "",
+        "root_path": "put in front of `path`", "server_name": "421 for others, not 404",
+        "shutdown_timeout": "30 s when not given, not 60", "startup_timeout": "", "user": "",
+        "verify_mode": "none, optional, required", "workers": "",
+    },
+}  # fmt: skip
 
 BY_NAME = {alias.name: alias for alias in ALIASES}

@@ -6,8 +6,8 @@ import re
 import pytest
 from process import outcome
 from pronghorn import Config, ConfigError, kinds, run
-from pronghorn.aliases import ALIASES
-from pronghorn.cli import gather, parse
+from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN
+from pronghorn.cli import gather, parse, parser
 from pronghorn.options import Options, option_of
 from pronghorn.sources import (
     OPTIONS,
@@ -216,6 +216,42 @@ def test_aliases_lead_to_options_that_exist(alias):
     assert alias.to in OPTIONS or alias.to in ("", "app")
     assert alias.to or alias.means or alias.remark or alias.refused
     assert alias.name not in OPTIONS
+
+
+# What their own --help lists.
+THEIRS = {
+    UVICORN: (
+        "host port uds fd reload reload-dir reload-include reload-exclude reload-delay workers"
+        " loop http ws ws-max-size ws-max-queue ws-ping-interval ws-ping-timeout"
+        " ws-per-message-deflate lifespan interface env-file log-config log-level access-log"
+        " use-colors proxy-headers server-header date-header forwarded-allow-ips root-path"
+        " limit-concurrency backlog limit-max-requests limit-max-requests-jitter"
+        " timeout-keep-alive timeout-graceful-shutdown timeout-worker-healthcheck ssl-keyfile"
+        " ssl-certfile ssl-keyfile-password ssl-version ssl-cert-reqs ssl-ca-certs ssl-ciphers"
+        " header version app-dir h11-max-incomplete-event-size factory reset-contextvars http2"
+    ),
+    HYPERCORN: (
+        "access-logfile access-logformat backlog bind ca-certs certfile cert-reqs ciphers config"
+        " debug error-logfile log-file graceful-timeout read-timeout max-requests"
+        " max-requests-jitter group worker-class keep-alive keyfile keyfile-password"
+        " insecure-bind log-config log-level pid quic-bind reload root-path server-name"
+        " statsd-host statsd-prefix umask user verify-mode websocket-ping-interval workers"
+    ),
+}
+
+
+@pytest.mark.parametrize("server", THEIRS)
+def test_every_option_of_theirs_is_known_and_in_the_table(server):
+    flags = {flag for action in parser()._actions for flag in action.option_strings}
+    told = {flag_of(name) for name in SAME[server]} | {"--version"}
+    for alias in ALIASES:
+        if alias.of == server:
+            told |= {flag_of(alias.name), *alias.flags}
+    for name in THEIRS[server].split():
+        assert f"--{name}" in flags
+        assert f"--{name}" in told
+    for name in SAME[server]:
+        assert name in OPTIONS or flag_of(name) in ("--config", "--env-file")
 
 
 @pytest.mark.parametrize(

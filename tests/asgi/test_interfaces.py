@@ -1,0 +1,109 @@
+"""Applications of every kind, and loops of other makers."""
+
+import http.client
+import signal
+import sys
+
+import pytest
+from harness import Running, aio, loopback
+from peers import ask, every_version
+from process import command, outcome
+from pronghorn import Config, Server, StartupError
+from pronghorn.importer import prepare_app
+
+MAIN = """
+import asyncio
+
+def wsgi(environ, start_response):
+    body = environ["wsgi.input"].read() + environ["PATH_INFO"].encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+async def asgi(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    name = type(asyncio.get_running_loop()).__name__
+    await send({"type": "http.response.body", "body": name.encode()})
+
+class Loop(asyncio.SelectorEventLoop):
+    pass
+
+def broken():
+    raise LookupError("no loop today")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "main.py").write_text(MAIN)
+    return tmp_path
+
+
+def wsgi(environ, start_response):
+    body = environ["wsgi.input"].read() + environ["PATH_INFO"].encode()
+    start_response("200 OK", [("Content-Length", str(len(body))), ("X-Two", "a"), ("X-Two", "b")])
+    return [body[:3], body[3:]]
+
+
+@every_version
+@aio
+async def test_wsgi_applications_are_served(version):
+    async with Server(wsgi, Config(**loopback() | {"interface": "wsgi"})) as server:
+        answer = await ask(version, Running(server, []), "POST", "/path", body=b"body")
+    assert (answer.status, bytes(answer.body)) == (200, b"body/path")
+    assert [value for name, value in answer.headers if name == "x-two"] == ["a", "b"]
+
+
+def test_wsgi_without_a2wsgi_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "a2wsgi", None)
+    with pytest.raises(StartupError, match=r"wsgi needs a2wsgi: pip install 'pronghorn\[wsgi\]'"):
+        prepare_app(wsgi, interface="wsgi")
+
+
+def test_a_wsgi_application_is_recognised_and_named(folder):
+    code, output = outcome(folder, "main:wsgi")
+    assert code == 3
+    assert "main:wsgi: not an ASGI application" in output
+    assert "if it is a WSGI application, say so: interface=wsgi" in output
+
+
+def test_asgi2_by_name_and_by_itself():
+    class Two:
+        def __init__(self, scope):
+            self.scope = scope
+
+        async def __call__(self, receive, send):
+            return self.scope
+
+    async def three(scope, receive, send):
+        return scope
+
+    for interface in ("auto", "asgi2"):
+        assert prepare_app(Two, interface=interface) is not Two
+    for interface in ("auto", "asgi3"):
+        assert prepare_app(three, interface=interface) is three
+
+
+def test_a_loop_of_ones_own(folder):
+    args = ["main:asgi", "--port", "0", "--loop", "main:Loop"]
+    with command(folder, *args) as server:
+        client = http.client.HTTPConnection(*server.address("tcp"), timeout=30)
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"Loop"
+        client.close()
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("loop", "code", "text"),
+    [
+        ("nowhere:Loop", 3, "no module 'nowhere'"),
+        ("main:Nothing", 3, "module 'main' has no attribute 'Nothing'"),
+        ("main:MAIN", 3, "module 'main' has no attribute 'MAIN'"),
+        ("main.py:Loop", 2, "loop: 'main.py:Loop' names a file, not a module: write main:Loop"),
+    ],
+)
+def test_a_loop_that_is_none(folder, loop, code, text):
+    assert outcome(folder, "main:asgi", "--loop", loop)[0] == code
+    assert text in outcome(folder, "main:asgi", "--loop", loop)[1]

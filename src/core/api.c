@@ -186,6 +186,11 @@ static bool deliver(struct ph_pipe *pipe, struct ph_msg *msg, struct ph_event *e
         ph_buf_release_chain(msg->s.buf);
         return false;
     }
+    if (msg->kind == PH_UP_ASK) {
+        struct ph_msg here = {.kind = PH_DOWN_SERVER_HERE};
+        ph_pipe_push_down(pipe, &here);
+        return false;
+    }
     if (msg->kind == PH_EVENT_STOPPED) {
         pipe->app.is_ending = true;
         return deliver_stopped(pipe, event);

@@ -92,7 +92,10 @@ int ph_config_header(const char *text, struct ph_field *out);
 /* --- The pipe: two rings and what each side keeps about them --- */
 
 /* Messages up are ph_event_kind, or one of these. */
-enum ph_up_kind { PH_UP_HOME = 100 /* a chain of wrapped buffers to be released */ };
+enum ph_up_kind {
+    PH_UP_HOME = 100, /* a chain of wrapped buffers to be released */
+    PH_UP_ASK         /* whoever takes this says PH_DOWN_SERVER_HERE */
+};
 
 /* Messages down. `chan` is NULL for the last group. */
 enum ph_down_kind {
@@ -114,7 +117,8 @@ enum ph_down_kind {
     PH_DOWN_RELEASE,
     PH_DOWN_SERVER_DRAIN, /* a: deadline, ms from now */
     PH_DOWN_SERVER_PEER,  /* a: worker; b: descriptor, UINT64_MAX: gone */
-    PH_DOWN_SERVER_HAND_OVER
+    PH_DOWN_SERVER_HAND_OVER,
+    PH_DOWN_SERVER_HERE /* the answer to PH_UP_ASK */
 };
 
 /* Flags of messages in either direction. */
@@ -198,6 +202,7 @@ bool ph_pipe_push_up_quiet(struct ph_pipe *pipe, const struct ph_msg *msg);
 bool ph_pipe_publish(struct ph_pipe *pipe);
 uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe); /* when joined DATA is due; PH_NEVER */
 bool ph_pipe_publish_home(struct ph_pipe *pipe);           /* false: full, some are left */
+bool ph_pipe_ask(struct ph_pipe *pipe);                    /* for a sign of life; false: full */
 void ph_pipe_ring_up(struct ph_pipe *pipe);                /* one bell a turn */
 /* Takes a command; after the last one of a turn call ph_pipe_commands_taken(). */
 bool ph_pipe_pop_down(struct ph_pipe *pipe, struct ph_msg *msg);
@@ -452,6 +457,7 @@ struct ph_tcp_listener {
     bool tls;
     bool is_any_port; /* the kernel chose it */
     bool is_ready;
+    bool is_waiting; /* for a sign of life of the application */
     bool is_closed;
 };
 
@@ -494,7 +500,8 @@ struct ph_server {
     struct ph_watch bell, mesh_watch;
     bool is_rung; /* the bell is up */
     bool mesh_ready;
-    bool handed_over; /* somebody else reads the UDP sockets */
+    bool is_here, here_asked; /* the application's thread goes on, as it said in this turn */
+    bool handed_over;         /* somebody else reads the UDP sockets */
     struct ph_thread env;
     struct ph_quic_endpoint *quic;
     struct ph_h3 *h3;
@@ -620,6 +627,7 @@ void ph_bridge_wt_sink(struct ph_server *server, struct ph_wt_sink *out);
 #define PH_TCP_SCRATCH 65536
 struct ph_tcp_conn;
 void ph_tcp_front_listen(struct ph_server *server, struct ph_tcp_listener *listener);
+void ph_tcp_front_here(struct ph_server *server);  /* the application's thread answered */
 void ph_tcp_front_in(struct ph_server *server);    /* accepts and reads what is ready */
 void ph_tcp_front_flush(struct ph_server *server); /* feeds and writes what is dirty */
 void ph_tcp_front_drain(struct ph_server *server);

@@ -155,6 +155,8 @@ static void take_commands(struct ph_server *server)
             ph_mesh_front_peer(server, (uint16_t)msg.a, msg.b == UINT64_MAX ? -1 : (int)msg.b);
         else if (msg.kind == PH_DOWN_SERVER_HAND_OVER)
             server->handed_over = true;
+        else if (msg.kind == PH_DOWN_SERVER_HERE)
+            ph_tcp_front_here(server);
     }
     ph_pipe_commands_taken(&server->pipe);
 }

@@ -126,6 +126,12 @@ bool ph_pipe_publish_home(struct ph_pipe *pipe)
     return true;
 }
 
+bool ph_pipe_ask(struct ph_pipe *pipe)
+{
+    struct ph_msg msg = {.kind = PH_UP_ASK};
+    return ph_pipe_push_up(pipe, &msg);
+}
+
 uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe)
 {
     if (ph_list_is_empty(&pipe->io.slow))

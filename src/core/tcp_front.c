@@ -310,6 +310,34 @@ static void accept_some(struct ph_server *server, struct ph_tcp_listener *listen
     }
 }
 
+/* Several processes accept from the same sockets. This thread would do so while the application's
+ * is stuck in a handler, and the connections wait for it although others could serve them: so it
+ * asks whether the other thread goes on first, and the process whose thread answers first takes
+ * them. */
+static bool may_accept(struct ph_server *server, struct ph_tcp_listener *listener)
+{
+    if (server->config->processes == 1 || server->is_here || listener->is_closed)
+        return true;
+    if (!server->here_asked)
+        server->here_asked = ph_pipe_ask(&server->pipe);
+    if (!listener->is_waiting)
+        ph_loop_interest(server->loop, &listener->watch, 0);
+    listener->is_waiting = true;
+    return false;
+}
+
+void ph_tcp_front_here(struct ph_server *server)
+{
+    server->is_here = true;
+    server->here_asked = false;
+    for (size_t i = 0; i < server->tcp_n; i++) {
+        struct ph_tcp_listener *listener = &server->tcp[i];
+        if (listener->is_waiting && !listener->is_closed && listener->pause.slot == 0)
+            ph_loop_interest(server->loop, &listener->watch, PH_IO_READ);
+        listener->is_waiting = false;
+    }
+}
+
 static void on_listener_ready(struct ph_watch *watch, unsigned ready)
 {
     (void)ready;
@@ -444,10 +472,14 @@ void ph_tcp_front_in(struct ph_server *server)
 {
     struct ph_link *link;
     for (size_t i = 0; i < server->tcp_n; i++) {
-        if (server->tcp[i].is_ready && !server->tcp[i].is_closed)
-            accept_some(server, &server->tcp[i]);
-        server->tcp[i].is_ready = false;
+        struct ph_tcp_listener *listener = &server->tcp[i];
+        if (!listener->is_ready || !may_accept(server, listener))
+            continue;
+        listener->is_ready = false;
+        if (!listener->is_closed)
+            accept_some(server, listener);
     }
+    server->is_here = false; /* that was now */
     while ((link = ph_list_take(&server->tcp_ready)) != NULL) {
         struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, ready);
         unsigned readiness = conn->readiness;

@@ -551,3 +551,35 @@ def test_unknown_users_are_refused(folder):
     code, output = outcome(folder, "main:app", "--user", "no-such-user")
     assert code == 2
     assert output == "pronghorn: --user: there is no user 'no-such-user'\n"
+
+
+# --- fairness ---
+
+
+def test_I18_a_blocked_worker_leaves_new_connections_to_the_other(folder):
+    """Its I/O thread goes on, but takes nothing that its application could not serve."""
+    with command(folder, "main:app", "--port", "0", "--workers", "2") as server:
+        workers = pids(server, 2)
+        with socket.create_connection(server.address("tcp"), timeout=60) as client:
+            client.sendall(b"GET /block?3600 HTTP/1.1\r\nHost: a\r\n\r\n")
+            blocked = int(server.line(r"blocked (\d+)")[1])
+            (other,) = set(workers) - {blocked}
+            began = time.monotonic()
+            for _ in range(50):
+                assert get(server.address("tcp"))[1].split()[0] == str(other)
+            assert time.monotonic() - began < 30
+        os.kill(blocked, signal.SIGKILL)
+
+
+def test_I18_when_all_are_blocked_connections_wait(folder):
+    with command(folder, "main:app", "--port", "0", "--workers", "2") as server:
+        pids(server, 2)
+        clients = [socket.create_connection(server.address("tcp"), timeout=60) for _ in range(2)]
+        clients[0].sendall(b"GET /block?1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        server.matches(r"blocked \d+", 1)
+        with socket.create_connection(server.address("tcp"), timeout=60) as second:
+            second.sendall(b"GET /block?1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            server.matches(r"blocked \d+", 2)
+            assert get(server.address("tcp"))[0] == 200
+        for client in clients:
+            client.close()

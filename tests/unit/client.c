@@ -223,7 +223,7 @@ static ssize_t send_packets(void *self, const struct ph_path *path, uint8_t ecn,
                             const uint8_t *data, size_t n, size_t segment)
 {
     struct client *client = self;
-    return ph_udp_send(path->sock, path, ecn, data, n, segment, &client->stats);
+    return ph_udp_send(client->udp, path, ecn, data, n, segment, &client->stats);
 }
 
 static void make_engines(struct client *client)
@@ -291,7 +291,7 @@ void client_init(struct client *client, const struct ph_addr *remote)
     rc = ph_tls_cred_client(&client->cred, NULL, &err);
     PH_ASSERT(rc == 0);
     make_engines(client);
-    struct ph_path path = {.local = client->local, .remote = client->remote, .sock = client->udp};
+    struct ph_path path = {.local = client->local, .remote = client->remote, .sock = client};
     struct ph_quic_conn *conn = NULL;
     rc = ph_quic_endpoint_connect(client->endpoint, &conn, &path, client->cred, "localhost",
                                   client->now);
@@ -337,6 +337,17 @@ void client_fini(struct client *client)
     free_records(client);
 }
 
+void client_move(struct client *client)
+{
+    struct ph_udp_options options = {.buffer_bytes = 1 << 20};
+    struct ph_addr addr = client->local;
+    struct ph_err err = {""};
+    ph_udp_close(client->udp);
+    ph_addr_set_port(&addr, 0);
+    int rc = ph_udp_open(&client->udp, &addr, &options, &err);
+    PH_ASSERT(rc == 0);
+}
+
 int client_fd(const struct client *client)
 {
     return ph_udp_fd(client->udp);
@@ -361,14 +372,17 @@ int client_timeout(const struct client *client, int max_ms)
 static void on_packet(void *self, const struct ph_udp_packet *packet)
 {
     struct client *client = self;
-    ph_quic_endpoint_feed(client->endpoint, &packet->path, packet->ecn, packet->data, packet->n,
+    struct ph_path path = packet->path;
+    path.local = client->local; /* it does not know that it moved */
+    path.sock = client;
+    ph_quic_endpoint_feed(client->endpoint, &path, packet->ecn, packet->data, packet->n,
                           client->now);
 }
 
 void client_turn(struct client *client)
 {
     client->now = ph_clock_now();
-    ph_quic_endpoint_writable(client->endpoint, client->udp);
+    ph_quic_endpoint_writable(client->endpoint, client);
     ph_udp_recv(client->udp, 64, on_packet, client, &client->stats);
     if (ph_quic_endpoint_next(client->endpoint) <= client->now)
         ph_quic_endpoint_expire(client->endpoint, client->now);

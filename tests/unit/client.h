@@ -79,6 +79,8 @@ struct client {
 void client_init(struct client *client, const struct ph_addr *remote);
 /* Closes the connection with one flush and frees everything. */
 void client_fini(struct client *client);
+/* Goes on from a new socket without knowing it, as behind a NAT that forgot the client. */
+void client_move(struct client *client);
 int client_fd(const struct client *client);
 int client_timeout(const struct client *client, int max_ms); /* for poll() */
 void client_turn(struct client *client);

@@ -295,7 +295,7 @@ static void set_option(struct world *world, ph_config *config, const char *name,
     CHECK_INT(ph_config_set(config, "keyfile", key), ==, 0);
 }
 
-void world_start(struct world *world, const char *const *options)
+void world_make(struct world *world, const char *const *options)
 {
     char err[512] = "";
     *world = (struct world){.tcp = -1};
@@ -309,6 +309,11 @@ void world_start(struct world *world, const char *const *options)
     ph_config_free(config);
     if (rc < 0)
         ph_test_fail(__FILE__, __LINE__, "%s", err);
+}
+
+void world_start(struct world *world, const char *const *options)
+{
+    world_make(world, options);
     CHECK_INT(ph_server_start(world->server), ==, 0);
     CHECK_INT(ph_server_start(world->server), ==, PH_E_STATE);
 }

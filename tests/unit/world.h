@@ -56,6 +56,7 @@ struct world {
 /* `options`: names and values, ending with NULL. "cert" as a value of certfile stands for a
  * certificate made for the test; "" clears. */
 void world_start(struct world *world, const char *const *options);
+void world_make(struct world *world, const char *const *options); /* the same, not started */
 void world_stop(struct world *world);
 /* Waits a little and lets everybody act once. */
 void world_step(struct world *world);

@@ -104,8 +104,6 @@ ALIASES = (
     Alias(UVICORN, "ssl_ciphers", "ciphers", "those with AES-GCM and ChaCha20-Poly1305"),
     Alias(UVICORN, "ssl_version", refused="--tls-min-version says which is the oldest"),
     Alias(UVICORN, "ssl_cert_reqs", "verify_mode", "also as 0, 1, 2", means=cert_reqs),
-    Alias(UVICORN, "ssl_ciphers", "ciphers", "those with AES-GCM and ChaCha20-Poly1305"),
-    Alias(UVICORN, "ssl_version", remark="TLS 1.2 and 1.3 are spoken: --tls-min-version"),
     Alias(UVICORN, "timeout_keep_alive", "keep_alive", "15 s when not given, not 5"),
     Alias(UVICORN, "timeout_graceful_shutdown", "graceful_timeout", "10 s when not given"),
     Alias(UVICORN, "h11_max_incomplete_event_size", "head_bytes", "64 KiB when not given"),

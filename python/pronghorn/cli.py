@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from . import _core, kinds
-from .aliases import ALIASES
+from .aliases import BY_NAME
 from .config import Config
 from .errors import BAD_OPTION, ConfigError, StartupError, report
 from .leaks import leak_checked
@@ -31,6 +31,7 @@ from .sources import (
 )
 from .versions import libraries
 
+SHORT = 30  # characters of choices that help shows in place of CHOICE
 EPILOG = """\
 Every option can also be set by PRONGHORN_<NAME> in the environment and by a key of the --config
 file; the command line wins over the environment, that over the file. Each limit of the core is an
@@ -75,7 +76,7 @@ def parser() -> Parser:
             text = argparse.SUPPRESS if hidden else help_of(option, field.default)
             is_on = field.default is True
             add_option(groups[option.group], field.name, option.kind, option.flags, text, is_on)
-    for alias in ALIASES:
+    for alias in BY_NAME.values():
         kind = OPTIONS[alias.to].kind if alias.to in OPTIONS and alias.means is None else None
         if alias.is_flag:
             kind = kinds.Flag()
@@ -99,16 +100,14 @@ def add_option(
     flag = flag_of(name)
     common: dict[str, Any] = {"action": Given, "dest": name, "default": argparse.SUPPRESS}
     if not isinstance(kind, kinds.Flag):
-        metavar = "|".join(kind.choices) if is_short_choice(kind) else kind.metavar
+        metavar = kind.metavar
+        if isinstance(kind, kinds.Choice) and len(kind.accepts) < SHORT:
+            metavar = "|".join(kind.choices)
         to.add_argument(*flags, flag, metavar=metavar, help=text, **common)
         return
     on, off = (argparse.SUPPRESS, text) if is_on else (text, argparse.SUPPRESS)
     to.add_argument(*flags, flag, nargs=0, const="on", help=on, **common)
     to.add_argument(f"--no-{flag[2:]}", nargs=0, const="off", help=off, **common)
-
-
-def is_short_choice(kind: kinds.Kind) -> bool:
-    return type(kind) is kinds.Choice and len(kind.accepts) < 30
 
 
 def help_of(option: Option, default: Any) -> str:

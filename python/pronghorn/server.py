@@ -64,9 +64,11 @@ class Server:
 
     def __init__(self, app: App | str | Config, config: Config | None = None) -> None:
         if isinstance(app, Config):
-            app, config = app.app, app
-        self.app: App | str = app
-        self.config = config if config is not None else Config()
+            self.app: App | str = app.app
+            self.config = app
+        else:
+            self.app = app
+            self.config = config if config is not None else Config()
         self.started = Started()
         self.exit_code = 0
         self._certificates: Certificates | None = None

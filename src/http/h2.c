@@ -315,12 +315,29 @@ static bool engine_wants_input(const struct ph_tcp_engine *engine)
     return !conn->is_failed && !conn->is_closing && !conn->is_aborted;
 }
 
+/* A request without a word about its priority takes turns with others, as in HTTP/3: nghttp2 would
+ * answer it whole before the next, which is not fair to those behind a proxy (RFC 9218 13.1). It
+ * has no function for that, so it hears it as the client would say it, between two frames. */
+static ssize_t take_turns(struct ph_h2_conn *conn)
+{
+    static const char field[] = {'u', '=', '3', ',', 'i'};
+    uint8_t frame[PH_H2_FRAME_HEAD + 4 + sizeof(field)] = {
+        [2] = 4 + sizeof(field), [3] = NGHTTP2_PRIORITY_UPDATE};
+    ph_u32_put(frame + PH_H2_FRAME_HEAD, (uint32_t)conn->unsignaled);
+    memcpy(frame + PH_H2_FRAME_HEAD + 4, field, sizeof(field));
+    ssize_t rv = nghttp2_session_mem_recv(conn->session, frame, sizeof(frame));
+    conn->unsignaled = 0;
+    return rv;
+}
+
 /* One frame, or what is there of it. Whatever it made nghttp2 say is taken from it before the next,
  * so that an end that it wants is known; unless the peer reads too slowly. false: the connection is
  * over. */
 static bool read_frame(struct ph_h2_conn *conn, const uint8_t *p, size_t n)
 {
     ssize_t rv = nghttp2_session_mem_recv(conn->session, p, n);
+    if (rv >= 0 && conn->unsignaled != 0 && !conn->is_failed)
+        rv = take_turns(conn);
     if (rv == NGHTTP2_ERR_FLOODED) { /* replies_max */
         ph_count(conn->stats, limit_frames);
         ph_h2_fail(conn, NGHTTP2_ENHANCE_YOUR_CALM);

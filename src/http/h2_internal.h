@@ -92,6 +92,10 @@ struct ph_h2_conn {
     uint64_t updates_due;  /* WINDOW_UPDATE frames that the DATA we sent accounts for */
     struct ph_bucket resets, glitches;
 
+    /* Priorities. */
+    bool has_updates;   /* the client says them in frames */
+    int32_t unsignaled; /* request of this frame that says nothing about its own; 0: none */
+
     struct ph_link streams; /* all that are not freed */
     size_t stream_count;
     /* Requests of this read that the sink was not told of. Those that are cancelled in the same

@@ -106,6 +106,8 @@ static void route(struct ph_h2_stream *stream)
         return;
     }
     stream->ex.is_head_method = strcmp(head->method, "HEAD") == 0;
+    if (!conn->has_updates && ph_fields_get(&head->fields, "priority") == NULL)
+        conn->unsignaled = stream->id;
     ph_list_append(&conn->fresh, &stream->fresh);
 }
 
@@ -241,6 +243,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         on_ping(conn, frame);
     else if (frame->hd.type == NGHTTP2_GOAWAY)
         ph_h2_drain_final(conn); /* it will ask for nothing more */
+    else if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE && conn->unsignaled == 0)
+        conn->has_updates = true;
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
         return 0;
     struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);

@@ -406,11 +406,35 @@ TEST(h2, incremental_responses_take_turns_and_others_do_not)
     h2_rig_free(rig);
 
     rig = h2_rig_new();
-    h2_headers(rig, 1, H2_GET, true);
-    h2_headers(rig, 3, H2_GET, true);
+    h2_headers(rig, 1, H2_GET "priority: u=3\n", true);
+    h2_headers(rig, 3, H2_GET "priority: u=3\n", true);
     answer_all(rig);
     order(rig, first, last);
     CHECK_STR(last, "13");
+    CHECK(strstr(rig->wire, "DATA 1 end") < strstr(rig->wire, "DATA 3 "));
+    h2_rig_free(rig);
+}
+
+/* Behind a proxy they are of different people. */
+TEST(h2, responses_without_a_priority_take_turns)
+{
+    struct h2_rig *rig = h2_rig_new();
+    char first[16], last[16];
+    h2_headers(rig, 1, H2_GET, true);
+    h2_headers(rig, 3, H2_GET, true);
+    h2_headers(rig, 5, H2_GET "priority: u=2\n", true);
+    answer_all(rig);
+    order(rig, first, last);
+    CHECK_STR(first, "513");
+    CHECK(strstr(rig->wire, "DATA 3 ") < strstr(rig->wire, "DATA 1 end"));
+    h2_rig_free(rig);
+
+    rig = h2_rig_new(); /* who knows the frames means what it says, and what it does not */
+    uint8_t update[] = {0, 0, 0, 5, 'u', '=', '7'};
+    h2_frame(rig, NGHTTP2_PRIORITY_UPDATE, 0, 0, update, sizeof(update));
+    h2_headers(rig, 1, H2_GET, true);
+    h2_headers(rig, 3, H2_GET, true);
+    answer_all(rig);
     CHECK(strstr(rig->wire, "DATA 1 end") < strstr(rig->wire, "DATA 3 "));
     h2_rig_free(rig);
 }

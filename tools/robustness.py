@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Keeps the last column of docs/robustness.md true. usage: tools/robustness.py [--check]
 
-Each row of the tables there is a threat with its id. A test proves a row by its name, which begins
-with the id (`test_F05_...` in pytest, `C1_...` or `d01_...` in C), or by being named there. This
+Each row of the tables there is a threat with its id. A test proves a row by its name, which has the
+id in it (`test_F05_...`, `test_54_G1_...`; `C1_...`, `d01_...` in C), or by being named there. This
 script writes the former into the last column and fails when one of the latter does not exist; with
 --check it changes nothing and fails when the page is not current.
 """
@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/robustness.md"
 C_TEST = re.compile(r"^TEST\((\w+), (\w+)\)", re.MULTILINE)
 PYTHON_TEST = re.compile(r"^(?:async )?def (test_\w+)\(", re.MULTILINE)
-ROW_OF_TEST = re.compile(r"(?:test_)?([A-Ia-i])0?(\d{1,2})_")
+FIRST_ROW = re.compile(r"(?:test_)?([A-I]|d(?=\d\d_))0?(\d{1,2})_")
+OTHER_ROW = re.compile(r"(?<=_)([A-I])0?(\d{1,2})_")
 ROW = re.compile(r"^\| ([A-I]\d+) \| (.*) \| ([^|]*) \|$")
 NONE = "none yet"
 
@@ -32,13 +33,17 @@ def tests() -> set[str]:
 
 
 def named_by_row(names: set[str]) -> dict[str, Counter[str]]:
-    """For each row the patterns of tests that carry its id, with how many there are."""
+    """For each row the tests that carry its id: those that begin with it as a pattern, with how
+    many there are."""
     rows: dict[str, Counter[str]] = {}
     for name in names:
         group, _, fact = name.partition(".")
-        if found := ROW_OF_TEST.match(fact):
-            row = found[1].upper() + found[2]
-            rows.setdefault(row, Counter())[f"{group}.{found[0]}*"] += 1
+        first = FIRST_ROW.match(fact)
+        if first:
+            row = first[1].upper() + first[2]
+            rows.setdefault(row, Counter())[f"{group}.{first[0]}*"] += 1
+        for other in OTHER_ROW.finditer(fact, first.end() - 1 if first else 0):
+            rows.setdefault(other[1] + other[2], Counter())[name] = 1
     return rows
 
 
@@ -49,9 +54,11 @@ def main() -> int:
     for line in PAGE.read_text().splitlines():
         if found := ROW.match(line):
             row, text, cell = found.groups()
-            given = [name for name in re.findall(r"`([^`]+)`", cell) if "*" not in name]
-            errors += [f"{row}: there is no test {name}" for name in given if name not in names]
             patterns = sorted(by_row.get(row, {}).items())
+            carried = {name for name, _ in patterns}
+            given = [name for name in re.findall(r"`([^`]+)`", cell) if name not in carried]
+            given = [name for name in given if "*" not in name]
+            errors += [f"{row}: there is no test {name}" for name in given if name not in names]
             proof = [f"`{name}`" for name in given]
             proof += [f"`{pattern}`" + (f" ({n})" if n > 1 else "") for pattern, n in patterns]
             line = f"| {row} | {text} | {', '.join(proof) or NONE} |"

@@ -1,7 +1,7 @@
 """Fixtures: servers that all rows share, so that a row costs milliseconds.
 
 stand   the defaults: what docs/limits.md says
-hasty   the same with timeouts of a second, for rows that wait for one
+hasty   the same with timeouts of one to three seconds, for rows that wait for one
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def stand() -> Iterator[Stand]:
 @pytest.fixture(scope="session")
 def hasty() -> Iterator[Stand]:
     options = [f"--option={name}=1000" for name in HASTY]
-    running = Stand(*options, "--option=body_rate_grace=2000", wt=False)
+    options += ["--option=body_rate_grace=2000", "--option=handshake_timeout=3000"]
+    running = Stand(*options, wt=False)
     yield running
     running.stop()
 

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -85,12 +86,13 @@ class Outcome:
         return [answer.status for answer in self.answers]
 
 
-def parse_answer(data: bytes, method: str = "GET") -> tuple[Answer, bytes] | None:
-    """The first response and what follows it; None while its head is not complete."""
-    head, blank, rest = data.partition(b"\r\n\r\n")
-    if not blank:
+def parse_answer(data: bytes, method: str = "GET", at: int = 0) -> tuple[Answer, int] | None:
+    """The response that begins at `at`, and where it ends; None while its head is not complete."""
+    blank = data.find(b"\r\n\r\n", at)
+    if blank < 0:
         return None
-    lines = head.decode("latin-1").split("\r\n")
+    lines = data[at:blank].decode("latin-1").split("\r\n")
+    at = blank + 4
     found = re.fullmatch(r"HTTP/1\.1 (\d{3}) [\x20-\x7e]*", lines[0])
     assert found, f"no status line: {lines[0]!r}"
     headers = []
@@ -101,45 +103,42 @@ def parse_answer(data: bytes, method: str = "GET") -> tuple[Answer, bytes] | Non
         headers.append((name, value.strip()))
     answer = Answer(int(found[1]), headers)
     if answer.status < 200 or answer.status in (204, 304) or method == "HEAD":
-        return answer, rest
+        return answer, at
     length, coding = answer.header("content-length"), answer.header("transfer-encoding")
     assert length is None or coding is None, "both framings"
     if coding is not None:
         assert coding == "chunked"
-        return parse_chunked(answer, rest)
+        return parse_chunked(answer, data, at)
     if length is None:
-        answer.body = rest
-        return answer, b""
-    answer.body, rest = rest[: int(length)], rest[int(length) :]
+        answer.body = data[at:]
+        return answer, len(data)
+    answer.body = data[at : at + int(length)]
     answer.whole = len(answer.body) == int(length)
-    return answer, rest
+    return answer, at + len(answer.body)
 
 
-def parse_chunked(answer: Answer, rest: bytes) -> tuple[Answer, bytes]:
-    while True:
-        line, crlf, rest = rest.partition(b"\r\n")
-        if not crlf:
-            answer.whole = False
-            return answer, b""
-        size = int(line, 16)
-        if size == 0:
-            if not rest.startswith(b"\r\n"):
-                answer.whole = False
-            return answer, rest[2:]
-        answer.body, rest = answer.body + rest[:size], rest[size:]
-        if rest[:2] != b"\r\n":
-            answer.whole = False
-            return answer, b""
-        rest = rest[2:]
+def parse_chunked(answer: Answer, data: bytes, at: int) -> tuple[Answer, int]:
+    parts = []
+    answer.whole = False
+    while (end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:end], 16)
+        at = end + 2 + size
+        parts.append(data[end + 2 : at])
+        answer.whole = size == 0 and data[at : at + 2] == b"\r\n"
+        if size == 0 or data[at : at + 2] != b"\r\n":
+            break
+        at += 2
+    answer.body = b"".join(parts)
+    return answer, at + 2 if answer.whole else len(data)
 
 
 def parse_answers(data: bytes, method: str = "GET") -> list[Answer]:
-    out = []
-    while data:
-        parsed = parse_answer(data, method)
-        assert parsed is not None, f"half an answer: {data[:200]!r}"
+    out, at = [], 0
+    while at < len(data):
+        parsed = parse_answer(data, method, at)
+        assert parsed is not None, f"half an answer: {data[at : at + 200]!r}"
         out.append(parsed[0])
-        data = parsed[1]
+        at = parsed[1]
     return out
 
 
@@ -239,21 +238,26 @@ class Peer:
     def answer(self, method: str = "GET") -> Answer:
         """The next response, whole."""
 
-        def whole() -> tuple[Answer, bytes] | None:
+        def whole() -> tuple[Answer, int] | None:
             parsed = parse_answer(self.data, method)
             return parsed if parsed is not None and parsed[0].whole else None
 
-        answer, self.data = self.until(whole)
+        answer, end = self.until(whole)
+        self.data = self.data[end:]
         return answer
 
-    def rest(self, method: str = "GET") -> Outcome:
+    def rest_of_bytes(self) -> bytes:
         """Everything up to the end of the connection."""
         parts = [self.data]
         self.data = b""
         while self.read_some():
             parts.append(self.data)
             self.data = b""
-        data = b"".join(parts)
+        return b"".join(parts)
+
+    def rest(self, method: str = "GET") -> Outcome:
+        """The same as answers."""
+        data = self.rest_of_bytes()
         return Outcome(data, self.end, parse_answers(data, method))
 
     def is_open(self) -> bool:
@@ -336,7 +340,7 @@ class HttpBystander(Bystander):
 class WtBystander(Bystander):
     """An echo over one stream of a WebTransport session."""
 
-    PAUSE = 0.1  # the client is slow, and shares this process
+    PAUSE = 0.05  # the client is slow, and shares this process
 
     def __init__(self, port: int) -> None:
         super().__init__()
@@ -374,7 +378,10 @@ class WtBystander(Bystander):
 class Stand:
     """The server process with its bystanders; see the top of this file."""
 
-    def __init__(self, *options: str, wt: bool = True, app: str = "target:app") -> None:
+    def __init__(
+        self, *options: str, wt: bool = True, app: str = "target:app", descriptors: int = 0
+    ) -> None:
+        """`descriptors`: how many the process may have; 0: as many as this one."""
         self.folder = tempfile.TemporaryDirectory(prefix="pronghorn-hostile-")
         cert, key, _ = _core.dev_certificate(self.folder.name)
         self.certfile, self.keyfile = cert, key
@@ -391,6 +398,8 @@ class Stand:
             stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"},
         )
+        if descriptors > 0:
+            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))
         self.bystanders: list[Bystander] = []
         try:
             self.until(lambda: "ready pid=" in self.log() or self.process.poll() is not None)

@@ -20,7 +20,7 @@ from differential import (
 )
 
 FIXED = 19921
-STREAMS = 20_000
+STREAMS = 10_000
 
 
 @pytest.mark.parametrize("seed", [FIXED, random.randrange(1 << 32)], ids=["fixed", "fresh"])

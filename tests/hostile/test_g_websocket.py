@@ -187,8 +187,8 @@ def test_G04_G05_breaches_of_framing(stand: Stand) -> None:
                 assert peer.read() is None and peer.ended == "fin", what
 
 
-def test_G05_breaches_of_framing_over_http2(stand: Stand) -> None:
-    """E13: only the stream ends; the others of its connection, and the connection, go on."""
+def test_E13_a_websocket_that_dies_takes_nothing_with_it(stand: Stand) -> None:
+    """Only its stream ends; the others, and the connection, go on."""
     with stand.attack(calls=len(BREACHES), protocol_errors=len(BREACHES)), H2Peer(stand) as h2:
         for what, said in BREACHES.items():
             peer = WsPeer.on(h2)

@@ -265,6 +265,8 @@ struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_
     params.initial_max_streams_bidi = params.initial_max_streams_uni = 100;
     params.max_datagram_frame_size = 65535;
     params.active_connection_id_limit = 8;
+    if (options->tune != NULL)
+        options->tune(&params);
     on_rand(dcid.data, dcid.datalen, NULL);
     on_rand(scid.data, scid.datalen, NULL);
     path_of(hostile, &path);

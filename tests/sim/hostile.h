@@ -9,6 +9,8 @@
 
 #include "net.h"
 
+#include <ngtcp2/ngtcp2.h>
+
 struct hostile;
 
 struct hostile_options {
@@ -16,6 +18,8 @@ struct hostile_options {
     const uint8_t *token; /* for its Initial packets; NULL: none */
     size_t token_len;
     const struct ph_addr *addr; /* instead of the node's own */
+    /* Makes the transport parameters what they should not be; NULL: they are honest. */
+    void (*tune)(ngtcp2_transport_params *params);
 };
 /* Begins a handshake. `options` NULL: all zero. */
 struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_tls_cred *cred,

@@ -408,6 +408,35 @@ TEST(sim_hostile, the_owner_gets_no_event_after_closing)
 
 /* --- Rows of the catalogue that need one frame, again and again --- */
 
+static void long_delays(ngtcp2_transport_params *params)
+{
+    params->ack_delay_exponent = 21;
+}
+static void small_packets(ngtcp2_transport_params *params)
+{
+    params->max_udp_payload_size = 1199;
+}
+TEST(sim_hostile, A18_impossible_transport_parameters_end_the_handshake)
+{
+    static void (*const tunes[])(ngtcp2_transport_params *) = {long_delays, small_packets};
+    for (size_t i = 0; i < PH_COUNT_OF(tunes); i++) {
+        struct siege siege;
+        uint64_t code = 0;
+        bool app = true;
+        siege_init(&siege);
+        struct quic_pair *pair = &siege.pair;
+        pair->server_node = sim_node_new(pair->sim, &pair->server_config, &pair->server.sink);
+        siege.hostile = hostile_new(pair->sim, pair->server_node, pair->client_cred,
+                                    &(struct hostile_options){.tune = tunes[i]});
+        sim_run_for(pair->sim, 1 * PH_SEC);
+        CHECK(hostile_is_closed(siege.hostile, &code, &app));
+        CHECK(!app);
+        CHECK_INT(code, ==, NGTCP2_TRANSPORT_PARAMETER_ERROR);
+        CHECK_INT(pair->server.handshakes, ==, 0);
+        siege_end(&siege);
+    }
+}
+
 TEST(sim_hostile, A22_a_reason_without_measure_is_cut)
 {
     struct siege siege;

@@ -10,11 +10,13 @@ renewed by loading it two days before its end.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import datetime
 import os
+import stat
 import time
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from . import _core, log
 from .errors import ConfigError
@@ -26,6 +28,7 @@ NOTICE = 86400  # seconds left of any certificate when the log says so
 SELDOM = 3600.0  # seconds between two looks at the clock when files are not looked at
 
 Look = tuple[tuple[int, ...], ...]
+T = TypeVar("T")
 
 
 class Certificates:
@@ -41,6 +44,8 @@ class Certificates:
         self._noticed: set[bytes] = set()
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        # Not the loop's own threads: those may all wait for something in the application.
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "pronghorn-certificates")
 
     def start(self) -> None:
         if self._core.certificates():
@@ -56,6 +61,10 @@ class Certificates:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._thread.shutdown(wait=False)
+
+    def _elsewhere(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -69,7 +78,7 @@ class Certificates:
         while True:
             self._notice_expiry()
             await asyncio.sleep(self._interval)
-            look = await asyncio.to_thread(look_at, self._files)
+            look = await self._elsewhere(look_at, self._files)
             settled, self._seen = look == self._seen, look
             if (look != self._loaded and settled) or self._dev_is_due():
                 await self._try(look)
@@ -77,13 +86,15 @@ class Certificates:
     async def reload(self) -> None:
         """ConfigError, OSError: nothing has changed."""
         async with self._lock:
-            look = await asyncio.to_thread(look_at, self._files)
-            reload = asyncio.ensure_future(asyncio.to_thread(self._core.reload))
+            look = await self._elsewhere(look_at, self._files)
+            reload = self._elsewhere(self._core.reload)
             try:
                 await asyncio.shield(reload)
             except asyncio.CancelledError:  # the core is about to be closed: not under its feet
                 await asyncio.wait([reload])
                 raise
+            if self.dev_sha256() is not None:  # the core may have written the files itself
+                look = await self._elsewhere(look_at, self._files)
         self._loaded = self._seen = look
         self._complained = False
         for sha256, expires, _ in self._core.certificates():
@@ -141,6 +152,8 @@ def look_at_one(path: str) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:
         return ()
+    if not stat.S_ISREG(found.st_mode):  # a pipe, which was read once: its times mean nothing
+        return (0,)
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

@@ -183,7 +183,7 @@ static int make_tickets(struct ph_server *server, struct ph_err *err)
     const uint64_t binding[] = {
         config->max_streams_bidi, config->max_streams_uni,    config->stream_window,
         config->conn_window,      config->max_datagram_frame, config->head_bytes,
-        config->webtransport,     config->wt_max_sessions,
+        config->webtransport,     config->wt_max_sessions,    config->websocket,
     };
     uint8_t secret[32];
     if (config->session_tickets == 0)

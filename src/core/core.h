@@ -9,6 +9,7 @@
  *                        bridge_*.c   engine events -> channels; the engines' side of commands
  *                        tcp_front.c  sockets <-> TLS <-> HTTP/1.1, HTTP/2
  *                        iothread.c   the turn
+ *      any thread        certs.c      files -> certificates, which the I/O thread takes as a set
  *
  * Every member says who may touch it: io, app, or shared (then it is atomic or never changes).
  */

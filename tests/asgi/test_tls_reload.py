@@ -8,7 +8,9 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from certs import DAY, NOW, Authority
 from cryptography import x509
 from harness import Running, aio, serving
 from process import command
-from test_tls_certificates import HELLO, common_name, name_shown, name_shown_by_quic
+from test_tls_certificates import HELLO, common_name, name_shown, name_shown_by_quic, shown_to
 from test_tls_scope import GET, Keeper, context
 from wt_client import dial
 
@@ -144,6 +146,48 @@ async def test_trust_is_replaced_too(site: Site, tmp_path: Path) -> None:
         writer.write(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 204")
         writer.close()
+
+
+@aio
+async def test_it_does_not_wait_for_the_applications_threads(site: Site) -> None:
+    """The loop's own pool may be full of the application's work."""
+    release = threading.Event()
+    async with serving(Keeper(), **site.settings(certificate_poll=0.05)) as server:
+        blocked = [asyncio.ensure_future(asyncio.to_thread(release.wait)) for _ in range(64)]
+        site.put("second")
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as ours:
+            while await loop.run_in_executor(ours, served_name, server.https) != "second":
+                await asyncio.sleep(0.02)
+            site.put("third")
+            await server.server.reload_certificates()
+            assert await loop.run_in_executor(ours, served_name, server.https) == "third"
+        release.set()
+        await asyncio.gather(*blocked)
+
+
+def served_name(port: int) -> str:
+    return common_name(shown_to(port, None))
+
+
+@aio
+async def test_a_pipe_is_read_once_and_never_missed(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a shell makes for <(...): its times change, and it cannot be read again."""
+    crt, key = Path(site.certfile).read_bytes(), Path(site.keyfile).read_bytes()
+    files = [site.folder / "crt.pipe", site.folder / "key.pipe"]
+    for path, data in zip(files, (crt, key), strict=True):
+        os.mkfifo(path)
+        threading.Thread(target=path.write_bytes, args=(data,), daemon=True).start()
+    settings = {"certfile": files[0], "keyfile": files[1], "certificate_poll": 0.02}
+    async with serving(Keeper(), **settings) as server:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+        assert await name_shown(server.https, None) == "first"
+        with pytest.raises(OSError, match="not a regular file"):
+            await server.server.reload_certificates()
+    assert "not replaced" not in caplog.text
 
 
 @aio

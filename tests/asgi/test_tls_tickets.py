@@ -154,12 +154,13 @@ async def early_answer(
         return client.headers[stream], client
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @aio
-async def test_a_safe_request_is_answered_in_0rtt_and_marked() -> None:
+async def test_a_safe_request_is_answered_in_0rtt_and_marked(method: str) -> None:
     async with serving(app, early_data=True) as server:
         ticket = await ticket_of(server.quic)
         assert ticket.max_early_data_size == 0xFFFFFFFF
-        headers, client = await early_answer(server.quic, ticket)
+        headers, client = await early_answer(server.quic, ticket, method)
         assert accepted(client)
         assert headers[":status"] == "200" and headers["early"] == "True"
         assert headers["suite"] in ("4865", "4866", "4867")

@@ -8,6 +8,7 @@ access log the extension calls nothing. Text of peers is escaped and cut.
 
 from __future__ import annotations
 
+import functools
 import http
 import logging
 import os
@@ -16,8 +17,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import logwriter
 from .errors import ConfigError
-from .log import printable
+from .log import is_plain, printable
 
 if TYPE_CHECKING:
     from .config import Config
@@ -31,6 +33,7 @@ ATOMS = "hlutrmUqHsSbBfaTDLpM"
 
 Scope = dict[str, Any]
 Writer = Callable[[Scope, int, int, float], None]
+Emit = Callable[..., None]  # a pattern and its arguments
 
 log = logging.getLogger("pronghorn.access")
 
@@ -39,25 +42,43 @@ def writer(config: Config) -> Writer | None:
     """None: nobody would see the lines."""
     if not config.access_log or not log.isEnabledFor(logging.INFO):
         return None
+    emit = straight if is_plain() else log.info
     if config.access_log_format:
-        return formatted(config.access_log_format)
+        return formatted(config.access_log_format, emit)
     if config.log_names == "uvicorn":
         return as_uvicorn
-    return as_json if config.log_format == "json" else short
+    return as_json if config.log_format == "json" else short(emit)
 
 
-def short(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
-    client = scope.get("client")
-    log.info(
-        DEFAULT,
-        f"{client[0]}:{client[1]}" if client else "-",
-        scope.get("method") or "-",
-        printable(scope.get("path", ""), TEXT_MAX),
-        scope.get("http_version", "-"),
-        status,
-        body_bytes,
-        seconds * 1000,
-    )
+def straight(pattern: str, *args: Any) -> None:
+    """What logging would do with our handler alone, at a third of the cost."""
+    if log.isEnabledFor(logging.INFO):
+        now = time.time()
+        logwriter.stderr.write(
+            f"{clock(int(now))}.{int(now % 1 * 1000):03} info     {pattern % args}\n"
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def clock(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+def short(emit: Emit) -> Writer:
+    def line(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
+        client = scope.get("client")
+        emit(
+            DEFAULT,
+            f"{client[0]}:{client[1]}" if client else "-",
+            scope.get("method") or "-",
+            printable(scope.get("path", ""), TEXT_MAX),
+            scope.get("http_version", "-"),
+            status,
+            body_bytes,
+            seconds * 1000,
+        )
+
+    return line
 
 
 def as_uvicorn(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
@@ -90,7 +111,7 @@ def as_json(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
     log.info("request", extra={"access": fields})
 
 
-def formatted(pattern: str) -> Writer:
+def formatted(pattern: str, emit: Emit) -> Writer:
     """Lines as `pattern` says; only the atoms that it names are computed."""
     check_format("access_log_format", pattern)
     names = [found[1] for found in ATOM.finditer(pattern) if found[1]]
@@ -98,7 +119,7 @@ def formatted(pattern: str) -> Writer:
     atoms = [atom(name) for name in names]
 
     def line(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
-        log.info("%s", text % tuple(make(scope, status, body_bytes, seconds) for make in atoms))
+        emit("%s", text % tuple(make(scope, status, body_bytes, seconds) for make in atoms))
 
     return line
 

@@ -149,6 +149,17 @@ def core_level() -> str:
     return "error"
 
 
+def is_plain() -> bool:
+    """Whether lines of the access log go through our own handler, as text, and nowhere else."""
+    access = logging.getLogger("pronghorn.access")
+    if access.handlers or access.filters or not access.propagate or len(log.handlers) != 1:
+        return False
+    [handler] = log.handlers
+    ours = type(handler) is Handler and type(handler.formatter) is Formatter
+    elsewhere = log.propagate and logging.getLogger().handlers
+    return ours and not handler.filters and not handler.level and not elsewhere
+
+
 def flush() -> None:
     logwriter.stderr.flush(logwriter.EXIT_WAIT)
 

@@ -91,7 +91,20 @@ def test_a_format_says_what_a_line_has(folder, pattern, line):
 )
 def test_a_format_that_is_not_understood_is_refused(pattern, text):
     with pytest.raises(ConfigError, match="^access_log_format: .*" + re.escape(text)):
-        access.formatted(pattern)
+        access.formatted(pattern, print)
+
+
+def test_access_lines_look_like_the_others(folder):
+    """Straight to our handler, or through logging where somebody listens."""
+    line = r"^\d\d:\d\d:\d\d\.\d{3} info     request client=127\.0\.0\.1:\d+ method=GET .* ms=\d"
+    assert re.search(line, serve_once(folder, "--access-log"), re.MULTILINE)
+    listening = (
+        "import logging\nlogging.getLogger('pronghorn').addHandler(logging.StreamHandler())\n"
+    )
+    (folder / "main.py").write_text(listening + APP)
+    output = serve_once(folder, "--access-log")
+    assert re.search(line, output, re.MULTILINE)
+    assert re.search("^request client=", output, re.MULTILINE)
 
 
 def test_there_is_no_access_log_unless_wanted(folder):

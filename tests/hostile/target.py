@@ -23,6 +23,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -100,7 +101,7 @@ async def http(scope: Event, receive: Receive, send: Send) -> None:
         await answer(send, b"pong")
     elif path == "/stats":
         figures = {"stats": pronghorn.stats(), "calls": calls, "open": open_now}
-        figures |= {"endless_bytes": endless_bytes, "codes": codes}
+        figures |= {"endless_bytes": endless_bytes, "codes": codes, "pid": os.getpid()}
         await answer(send, json.dumps(figures).encode(), b"application/json")
     elif path.startswith("/scope"):
         body = await body_of(receive)

@@ -1,4 +1,5 @@
-"""Rows I8 and I11: handshakes that stand still, a process without descriptors."""
+"""Rows I8, I11 and I18: handshakes that stand still, a process without descriptors, a worker that
+is blocked."""
 
 from __future__ import annotations
 
@@ -40,3 +41,29 @@ def test_I11_no_descriptors_left() -> None:
             for peer in held:
                 peer.socket.close()
             assert stand.ask(b"GET /length HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_I18_a_blocked_worker_blocks_no_other() -> None:
+    """Its own connections wait and lose nothing; the other serves its old ones and all new ones."""
+    stand = Stand("--workers", "2", app="faulty:app", wt=False)
+    ask = b"GET /stats HTTP/1.1\r\nHost: h\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        stack.callback(stand.stop)
+        peers: dict[int, list[Peer]] = {}  # by worker
+        while len(peers) < 2 or min(len(held) for held in peers.values()) < 2:
+            peer = stack.enter_context(stand.dial())
+            peer.say(ask)
+            peers.setdefault(peer.answer().json()["pid"], []).append(peer)
+        (blocked, waiting, *_), (free, *_) = peers.values()
+        blocked.say(b"GET /block/4 HTTP/1.1\r\nHost: h\r\n\r\n")
+        waiting.say(ask)
+        free.say(ask)
+        pid = free.answer().json()["pid"]
+        assert blocked.is_open(), "answered while the other stands still"
+        for _ in range(20):
+            peer = stack.enter_context(stand.dial())
+            peer.say(ask)
+            served_by = peer.answer().json()["pid"]
+            assert served_by == pid or not blocked.is_open()
+        assert waiting.answer().json()["pid"] != pid
+        assert blocked.answer().status == 200

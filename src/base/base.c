@@ -92,6 +92,9 @@ static _Noreturn void out_of_memory(size_t size)
     abort();
 }
 
+/* What malloc() takes from the thread's own cache; calloc() and aligned_alloc() pass it by. */
+#define CACHED_MAX ((size_t)1024)
+
 void *ph_alloc(size_t size)
 {
     /* A type that wants a cache line of its own has a size that is a multiple of one; calloc()
@@ -101,12 +104,36 @@ void *ph_alloc(size_t size)
         p = aligned_alloc(64, size);
         if (p != NULL)
             memset(p, 0, size);
+    } else if (size <= CACHED_MAX) {
+        p = malloc(size != 0 ? size : 1);
+        if (p != NULL)
+            memset(p, 0, size);
     } else {
         p = calloc(1, size != 0 ? size : 1);
     }
     if (p == NULL)
         out_of_memory(size);
     return p;
+}
+
+void *ph_alloc_lines(size_t size)
+{
+    size_t room = size + 64 + sizeof(void *);
+    uint8_t *block = malloc(room);
+    if (block == NULL)
+        out_of_memory(size);
+    uint8_t *p = block + sizeof(void *);
+    p += (64 - (uintptr_t)p % 64) % 64;
+    memcpy(p - sizeof(void *), &block, sizeof(void *)); /* for the one who frees it */
+    memset(p, 0, size);
+    return p;
+}
+
+void ph_free_lines(void *p)
+{
+    void *block;
+    memcpy(&block, (uint8_t *)p - sizeof(void *), sizeof(void *));
+    free(block);
 }
 
 void *ph_realloc(void *p, size_t size)

@@ -34,7 +34,7 @@ struct ph_chan_messages {
 
 struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_chan *parent)
 {
-    struct ph_chan *chan = ph_alloc(sizeof(*chan));
+    struct ph_chan *chan = ph_alloc_lines(sizeof(*chan));
     chan->kind = kind;
     chan->pipe = pipe;
     atomic_init(&chan->refs, 2);
@@ -57,7 +57,7 @@ void ph_chan_unref(struct ph_chan *chan)
         PH_ASSERT(chan->io.blocks == NULL && chan->io.datagrams == NULL && chan->io.file == NULL);
         PH_ASSERT(chan->io.messages == NULL);
         ph_chan_request_free(chan->request);
-        ph_free(chan);
+        ph_free_lines(chan);
         ph_live_add(PH_LIVE_CHAN, -1);
         chan = parent;
     }

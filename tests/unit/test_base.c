@@ -76,6 +76,18 @@ TEST(base, failed_assertion_aborts)
     CHECK_INT(WTERMSIG(status), ==, SIGABRT);
 }
 
+TEST(base, alloc_lines_zeroes_and_aligns)
+{
+    for (size_t size = 0; size < 3000; size += 7) {
+        uint8_t *p = ph_alloc_lines(size);
+        CHECK_INT((uintptr_t)p % 64, ==, 0);
+        for (size_t i = 0; i < size; i++)
+            CHECK_INT(p[i], ==, 0);
+        memset(p, 'x', size);
+        ph_free_lines(p);
+    }
+}
+
 TEST(base, alloc_zeroes_and_aligns)
 {
     static const size_t sizes[] = {0, 1, 63, 64, 100, 128, 192, 4096, 262144};

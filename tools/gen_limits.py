@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pronghorn import Config, _core, kinds
 from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN, Alias
-from pronghorn.options import GROUPS, LIMITS, Options, option_of
+from pronghorn.options import GROUPS, Options, option_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS_PAGE = ROOT / "docs/limits.md"
@@ -133,7 +133,7 @@ def stub() -> str:
     lines = []
     for field in dataclasses.fields(Config):
         option = option_of(field)
-        if field.name not in own and option is not None and option.group == LIMITS:
+        if field.name not in own and option is not None:
             lines.append(f"    {field.name}: {type_of(option.kind)}\n")
     body = "".join(lines)
     imports = [f"from {module} import {name}\n" for module, name in STUB_NAMES if name in body]

@@ -47,12 +47,14 @@ class Parser(argparse.ArgumentParser):
 
 class Given(argparse.Action):
     """Keeps what was given in order, with the name it was given by: sources.py makes sense of it.
-    `const` is the value of an option that takes none."""
+    A switch takes none: its name says on or off."""
 
     def __call__(
         self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
     ) -> None:
-        namespace.given.append((self.dest, option_string, self.const or values))
+        if self.nargs == 0:
+            values = "off" if str(option_string).startswith("--no-") else "on"
+        namespace.given.append((self.dest, option_string, values))
 
 
 def parser() -> Parser:
@@ -74,8 +76,7 @@ def parser() -> Parser:
         if option is not None:
             hidden = option.group == LIMITS
             text = argparse.SUPPRESS if hidden else help_of(option, field.default)
-            is_on = field.default is True
-            add_option(groups[option.group], field.name, option.kind, option.flags, text, is_on)
+            add_option(groups[option.group], field.name, option.kind, option.flags, text)
     for alias in BY_NAME.values():
         kind = OPTIONS[alias.to].kind if alias.to in OPTIONS and alias.means is None else None
         if alias.is_flag:
@@ -93,27 +94,20 @@ def parser() -> Parser:
     return p
 
 
-def add_option(
-    to: Any, name: str, kind: kinds.Kind, flags: Sequence[str], text: str, is_on: bool = False
-) -> None:
-    """Of a switch that is on, help shows how it is turned off."""
+def add_option(to: Any, name: str, kind: kinds.Kind, flags: Sequence[str], text: str) -> None:
     flag = flag_of(name)
     common: dict[str, Any] = {"action": Given, "dest": name, "default": argparse.SUPPRESS}
-    if not isinstance(kind, kinds.Flag):
-        metavar = kind.metavar
-        if isinstance(kind, kinds.Choice) and len(kind.accepts) < SHORT:
-            metavar = "|".join(kind.choices)
-        to.add_argument(*flags, flag, metavar=metavar, help=text, **common)
+    if isinstance(kind, kinds.Flag):
+        to.add_argument(*flags, flag, f"--no-{flag[2:]}", nargs=0, help=text, **common)
         return
-    on, off = (argparse.SUPPRESS, text) if is_on else (text, argparse.SUPPRESS)
-    to.add_argument(*flags, flag, nargs=0, const="on", help=on, **common)
-    to.add_argument(f"--no-{flag[2:]}", nargs=0, const="off", help=off, **common)
+    metavar = kind.metavar
+    if isinstance(kind, kinds.Choice) and len(kind.accepts) < SHORT:
+        metavar = "|".join(kind.choices)
+    to.add_argument(*flags, flag, metavar=metavar, help=text, **common)
 
 
 def help_of(option: Option, default: Any) -> str:
     text = option.help.rstrip(".")
-    if text[1:2].islower():
-        text = text[0].lower() + text[1:]
     shown = option.default_text(default)
     if option.kind.repeatable:
         text += "; repeatable"

@@ -300,20 +300,20 @@ class Listed(Kind):
 
 
 class Address(Kind):
-    """A place to listen at; `named`: also a path or a descriptor. Only its form is checked: whether
-    a host exists is the core's question to the system, and so is everything about unix:PATH and
-    fd://N."""
+    """A place to listen at; `named`: what else than host and port will do. Only its form is
+    checked: whether a host exists is the core's question to the system, and so is everything about
+    unix:PATH and fd://N."""
 
     metavar = "ADDRESS"
 
-    def __init__(self, named: bool = True) -> None:
+    def __init__(self, *named: str) -> None:
         self.named = named
-        self.accepts = "host:port, [v6]:port, :port" + (", unix:path, fd://N" if named else "")
+        self.accepts = ", ".join(("host:port, [v6]:port, :port", *named))
 
     def check(self, name: str, value: Any) -> None:
         if not isinstance(value, str):
             raise ConfigError(f"{name}: {value!r} is not a string such as 'localhost:8000'")
-        if self.named and is_named(value):
+        if is_named(value) and any(value[:4] == form[:4] for form in self.named):
             return
         host, colon, port = value.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
@@ -321,7 +321,7 @@ class Address(Kind):
         if not colon or not port_ok or (":" in host and not bracketed):
             raise ConfigError(
                 f"{name}: {value!r} is not HOST:PORT, such as localhost:8000 or [::1]:8000"
-                + ("; nor is it unix:PATH or fd://N" if self.named else "")
+                + (f"; nor is it {' or '.join(self.named)}" if self.named else "")
             )
 
 

@@ -24,13 +24,28 @@ APPLICATION = "Application"
 ADDRESSES = "Addresses"
 TLS = "TLS"
 HTTP = "HTTP"
+WEBSOCKET = "WebSocket"
+WEBTRANSPORT = "WebTransport"
 PROXIES = "Behind a proxy"
 METRICS = "Metrics"
 LOG = "Log"
 PROCESS = "Process"
 RELOAD = "Reload"
 LIMITS = "Limits and tuning of the core"
-GROUPS = (APPLICATION, ADDRESSES, TLS, HTTP, PROXIES, METRICS, LOG, PROCESS, RELOAD, LIMITS)
+GROUPS = (
+    APPLICATION,
+    ADDRESSES,
+    TLS,
+    HTTP,
+    WEBSOCKET,
+    WEBTRANSPORT,
+    PROXIES,
+    METRICS,
+    LOG,
+    PROCESS,
+    RELOAD,
+    LIMITS,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,16 +103,16 @@ class Options:
     loop: str = row("asyncio", APPLICATION, kinds.Loop(),
         "The event loop; auto: uvloop when it is installed.")
 
-    bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+    bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address("unix:PATH", "fd://N")),
         "TCP address; with TLS when there is a certificate.", "-b", core="bind",
         shown="127.0.0.1:8000")
     host: str | None = row(None, ADDRESSES, kinds.Kind(),
         "With port: the same as bind.", shown="127.0.0.1")
     port: int | None = row(None, ADDRESSES, kinds.Number(0, 65535),
         "With host: the same as bind.", shown="8000")
-    insecure_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+    insecure_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address("unix:PATH", "fd://N")),
         "TCP address that is never with TLS.", core="insecure_bind")
-    quic_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address()),
+    quic_bind: Several | None = row(None, ADDRESSES, kinds.Listed(kinds.Address("fd://N")),
         "UDP address for HTTP/3 and WebTransport; needs a certificate.", core="quic_bind",
         shown="that of bind, when it has TLS")
     http3: bool = row(True, ADDRESSES, kinds.Flag(),
@@ -156,7 +171,7 @@ class Options:
         "Whether they are believed; without forwarded_allow_ips from loopback addresses and Unix"
         " sockets.", shown="on with forwarded_allow_ips")
 
-    metrics_bind: Several | None = row(None, METRICS, kinds.Listed(kinds.Address(named=False)),
+    metrics_bind: Several | None = row(None, METRICS, kinds.Listed(kinds.Address()),
         "Address of the metrics for Prometheus, at /metrics; whoever can connect can read them.")
 
     log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
@@ -226,13 +241,36 @@ def core_fields() -> list[tuple[str, Any, Any]]:
     taken = {field.name for field in own}
     taken |= {option.core for field in own if (option := option_of(field))}
     taken |= HIDDEN
-    return [
-        (name, Any, row(None, LIMITS, kinds.of_core(kind, accepts, repeatable), text, core=name,
-                        shown=shown_default(kind, default), secret=name == "secret"))
-        for name, kind, default, accepts, text, repeatable in _core.options()
-        if name not in taken
-    ]  # fmt: skip
+    fields = []
+    for name, kind, default, accepts, text, repeatable in _core.options():
+        if name in taken:
+            continue
+        option = row(
+            None,
+            CORE_GROUPS.get(name, LIMITS),
+            kinds.of_core(kind, accepts, repeatable),
+            text,
+            core=name,
+            shown=shown_default(kind, default),
+            secret=name == "secret",
+        )
+        fields.append((name, Any, option))
+    return fields
 
+
+# Where --help has rows of the core; the others are in LIMITS, which it only mentions.
+CORE_GROUPS = {
+    "backlog": ADDRESSES, "h2c": ADDRESSES, "alt_svc": ADDRESSES, "alt_svc_value": ADDRESSES,
+    "uds_permissions": ADDRESSES, "uds_user": ADDRESSES, "uds_group": ADDRESSES,
+    "server_header": HTTP, "date_header": HTTP, "header": HTTP, "keep_alive": HTTP,
+    "max_body": HTTP, "header_timeout": HTTP, "body_timeout": HTTP, "write_stall_timeout": HTTP,
+    "max_connections": HTTP, "max_concurrent_app_calls": HTTP,
+    "websocket": WEBSOCKET, "ws_allowed_origin": WEBSOCKET, "ws_max_size": WEBSOCKET,
+    "ws_max_queue": WEBSOCKET, "ws_ping_interval": WEBSOCKET, "ws_ping_timeout": WEBSOCKET,
+    "ws_per_message_deflate": WEBSOCKET,
+    "webtransport": WEBTRANSPORT, "wt_allowed_origin": WEBTRANSPORT,
+    "wt_max_sessions": WEBTRANSPORT,
+}  # fmt: skip
 
 # Of the core only: the first follows from dev, the others from the supervisor of several workers.
 HIDDEN = {"dev_certificate", "worker", "processes"}

@@ -4,6 +4,7 @@ the number of its point, and what a hostile client of reliability rows G1 to G10
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import zlib
 from typing import Any
@@ -1032,6 +1033,86 @@ async def test_64_a_receive_or_send_that_is_cancelled_loses_nothing(version: str
         await socket.text("one")
         await socket.closed()
     assert log.events[0]["text"] == "one"
+
+
+@every_socket
+@aio
+async def test_64_a_socket_too_many_is_503(version: str) -> None:
+    async with (
+        serving(echo, max_concurrent_app_calls=1) as server,
+        socket_to(version, server) as first,
+    ):
+        async with socket_to(version, server) as second:
+            assert second.status == 503
+            assert second.header("retry-after")
+        await first.text("unhurt")
+        assert (await first.message()).text == "unhurt"
+        await first.close()
+        await first.frame()
+
+
+@every_socket
+@aio
+async def test_waiters_that_nobody_holds_are_woken(version: str) -> None:
+    """The garbage collector leaves a receive() and a send() that wait."""
+    log = Log()
+    blocked = asyncio.Event()
+
+    async def note(awaitable: Any) -> None:
+        try:
+            log.add({"type": "done", "result": await awaitable})
+        except OSError as error:
+            log.add({"type": "done", "result": type(error)})
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await connected(receive)
+        await send(ACCEPT)
+        for _ in range(3):
+            asyncio.ensure_future(note(receive()))
+        for _ in range(100):
+            asyncio.ensure_future(note(send({"type": "websocket.send", "bytes": b"x" * 100000})))
+        await asyncio.sleep(0)
+        gc.collect()
+        blocked.set()
+        await log.until(lambda: len(log.events) == 103)
+
+    options = {"ws_ping_interval": 0}
+    async with serving(app, **options) as server, socket_to(version, server) as socket:
+        socket.pause()
+        await asyncio.wait_for(blocked.wait(), 20)
+        gc.collect()
+        socket.abort()
+        socket.resume()
+        await log.until(lambda: len(log.events) == 103)
+    results = [event["result"] for event in log.events]
+    assert pronghorn.ClientDisconnected in results
+    ends = [result for result in results if isinstance(result, dict)]
+    assert [end["code"] for end in ends] == [1006] * 3
+
+
+@every_socket
+@aio
+async def test_access_log(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/no":
+            await send({"type": "websocket.close"})
+            return
+        await echo(scope, receive, send)
+
+    caplog.set_level(logging.INFO, "pronghorn.access")
+    async with serving(app, access_log=True) as server:
+        async with socket_to(version, server, "/yes") as socket:
+            await socket.text("12345")
+            await socket.message()
+            await socket.close()
+            await socket.frame()
+        async with socket_to(version, server, "/no"):
+            pass
+    lines = [r.getMessage() for r in caplog.records if r.name == "pronghorn.access"]
+    status = 101 if version == "1.1" else 200
+    assert len(lines) == 2, lines
+    assert "path=/yes" in lines[0] and f"status={status} bytes=5" in lines[0]
+    assert "path=/no" in lines[1] and "status=403 bytes=0" in lines[1]
 
 
 # --- a graceful stop ------------------------------------------------------------------------------

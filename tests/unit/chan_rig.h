@@ -105,6 +105,17 @@ static void rig_datagram(struct ph_chan *chan, struct ph_buf *buf, uint64_t expi
     ph_buf_unref(buf);
 }
 
+/* Holds a frame of two bytes more than the message. */
+static void rig_message(struct ph_chan *chan, struct ph_slice message, bool text)
+{
+    struct rig_engine *engine = rig_engine_of(chan);
+    ph_sliceq_push_copy(&engine->held, text ? "T:" : "B:", 2);
+    if (message.n > 0)
+        ph_sliceq_push_copy(&engine->held, message.p, message.n);
+    ph_chan_io_framed(chan, 2 + message.n);
+    ph_buf_unref(message.buf);
+}
+
 static void rig_close(struct ph_chan *chan, uint32_t code, const char *reason, size_t n)
 {
     (void)reason;
@@ -128,6 +139,7 @@ static void rig_open(struct ph_chan *session, struct ph_chan *stream);
 static const struct ph_chan_ops rig_ops = {
     .respond = rig_respond,
     .write = rig_write,
+    .message = rig_message,
     .consume = rig_consume,
     .reset = rig_reset,
     .stop = rig_stop,

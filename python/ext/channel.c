@@ -302,6 +302,16 @@ static PyObject *make_task(Channel *channel)
     return task;
 }
 
+void channel_end(Channel *channel, PyObject *exc, bool cancelled)
+{
+    channel->running = false;
+    channel->ops->finish(channel, exc, cancelled);
+    channel_access(channel);
+    Py_CLEAR(channel->scope);
+    Py_CLEAR(channel->task);
+    channel_let_go(channel);
+}
+
 void channel_start(Channel *channel)
 {
     channel->running = true;
@@ -310,6 +320,8 @@ void channel_start(Channel *channel)
     PyObject *task = make_task(channel);
     if (task == NULL) {
         PyErr_WriteUnraisable((PyObject *)channel->server);
+        if (channel->running) /* there was no memory even for a Run, which would have ended it */
+            channel_end(channel, NULL, true);
         return;
     }
     if (channel->running)

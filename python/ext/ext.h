@@ -443,6 +443,8 @@ void channel_free(Channel *channel);
 /* Starts the application; takes the channel onto the server's list. Never fails: trouble is
  * reported and answered. */
 void channel_start(Channel *channel);
+/* The application has ended, with this exception (NULL: none); the caller holds a reference. */
+void channel_end(Channel *channel, PyObject *exc, bool cancelled);
 void channel_release(Channel *channel); /* ph_chan_release(), once */
 /* Releases it once it is closed and its task has ended: until then the core counts it as a call of
  * the application under way. Settles it. */

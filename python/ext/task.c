@@ -93,12 +93,7 @@ static void run_finish(Run *run, PyObject *exc, bool cancelled)
     if (channel == NULL)
         return;
     run->st->live[LIVE_TASK]--;
-    channel->running = false;
-    channel->ops->finish(channel, exc, cancelled);
-    channel_access(channel);
-    Py_CLEAR(channel->scope);
-    Py_CLEAR(channel->task);
-    channel_let_go(channel);
+    channel_end(channel, exc, cancelled);
     Py_DECREF((PyObject *)channel);
 }
 

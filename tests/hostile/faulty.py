@@ -4,7 +4,7 @@
 /hold/COUNT      stands still in code that does not
 /leak            leaves tasks behind
 /hog             leaves threads behind that compute
-/hoard/BYTES     keeps memory; 0 lets it go
+/hoard/BYTES     keeps memory for two seconds
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ async def faulty(path: str) -> None:
             hogs[-1].start()
     elif what == "hoard":
         hoard = bytearray(b"x") * int(more[0])
+        asyncio.get_running_loop().call_later(2.0, hoard.clear)
 
 
 FAULTS = ("/block/", "/hold/", "/leak", "/hog", "/hoard/")

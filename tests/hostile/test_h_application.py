@@ -9,6 +9,7 @@ import gc
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -19,7 +20,7 @@ import pronghorn
 import pytest
 from harness import Receive, Scope, Send, aio, serving, until_stats
 from peers import INTERNAL_ERROR, dialled
-from stand import DEADLINE, Stand
+from stand import DEADLINE, HERE, Stand
 from wt_client import dial
 
 every_version = pytest.mark.parametrize("version", ["1.1", "2", "3"])
@@ -538,6 +539,17 @@ def test_H12_an_exit_in_the_middle_of_traffic_is_clean(signals: list[signal.Sign
         assert "Sanitizer" not in stand.log()
     finally:
         stand.kill()
+
+
+def test_H13_an_allocation_that_fails_ends_one_request() -> None:
+    """Of Python memory, each in turn; the core's own small allocations end the process by design
+    (docs/style.md 8), and what a peer sizes is bounded by a limit."""
+    pytest.importorskip("_testcapi")
+    run = subprocess.run(
+        [sys.executable, HERE / "starved.py"], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.endswith("all served\n"), run.stdout
 
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")

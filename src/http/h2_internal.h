@@ -17,7 +17,7 @@
  * client. */
 #define PH_H2_OUT_MAX ((size_t)65536)
 
-/* Who the peer is with its head, before a frame: 3 bytes of length, type, flags, stream. */
+/* The head of a frame: 3 bytes of length, type, flags, 4 of stream (RFC 9113 4.1). */
 #define PH_H2_FRAME_HEAD 9
 
 struct ph_h2_stream {

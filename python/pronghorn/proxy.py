@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.0/8", "::1", UNIX)  # of --proxy-headers without a list
 SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"),
            "wss": ("https", "wss")}  # fmt: skip
+HOPS_MAX = 32  # nearest hops that are looked at: more proxies than anybody has in a row
 KNOWN_MAX = 4096  # peers whose answer is kept
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -88,12 +89,12 @@ class Trust:
                 hops += parts(value)
             elif name == b"x-forwarded-proto":
                 protos += parts(value)
-        index, found = self._client(hops)
+        is_paired = len(protos) == len(hops)  # one value a hop, where each proxy appends
+        index, found = self._client(hops[-HOPS_MAX:])
         if found is not None:
             scope["client"] = found
         if protos:
-            # One value a hop where each proxy appends; else the nearest proxy's.
-            proto = protos[index] if len(protos) == len(hops) and index >= 0 else protos[-1]
+            proto = protos[-HOPS_MAX:][index] if is_paired else protos[-1]
             if proto.lower() in SCHEMES and scope["type"] != "webtransport":
                 scope["scheme"] = SCHEMES[proto.lower()][scope["type"] == "websocket"]
 

@@ -160,6 +160,14 @@ def test_13_everybody_is_trusted_only_when_told():
     assert applied(["10.0.0.0/8", "unix"], **what)[0] == ("203.0.113.1", 5)
 
 
+@pytest.mark.parametrize(("count", "client"), [(32, "192.0.2.1"), (33, "10.0.0.2")])
+def test_13_only_the_nearest_hops_are_looked_at(count, client):
+    hops = b"192.0.2.1" + b", 10.0.0.2" * (count - 1)
+    protos = b"https" + b", http" * (count - 1)
+    found = applied(["10.0.0.0/8"], forwarded=[hops], proto=[protos])
+    assert found == ((client, 0), "https" if count == 32 else "http")
+
+
 def test_13_peers_of_a_unix_socket_are_unix():
     what = {"client": None, "forwarded": [b"192.0.2.1"]}
     assert applied(["unix"], **what)[0] == ("192.0.2.1", 0)

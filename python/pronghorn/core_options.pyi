@@ -91,6 +91,7 @@ class CoreOptions(Options):
     datagram_bytes_out: int | str | None
     send_buffer: int | str | None
     send_buffer_low: int | str | None
+    conn_send_buffer: int | str | None
     session_send_buffer: int | str | None
     ring_slots: int | None
     udp_buffer: int | str | None

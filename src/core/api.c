@@ -575,8 +575,8 @@ int ph_chan_wait_writable(ph_chan *chan)
         return 1;
     if (session != NULL && session->app.rejected)
         session = NULL; /* it is a plain response now */
-    if (session != chan && atomic_load(&chan->queued) >= limits->high &&
-        arm(&chan->wait_write, &chan->queued, limits->low) == 0)
+    if (session != chan && atomic_load(&chan->queued) >= chan->high &&
+        arm(&chan->wait_write, &chan->queued, chan->low) == 0)
         return 0;
     if (session != NULL && !session->app.closed &&
         atomic_load(&session->queued) >= limits->session_high)

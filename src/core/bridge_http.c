@@ -223,6 +223,7 @@ static void on_request(void *self, struct ph_exchange *ex)
     chan->server = server;
     chan->request = ph_chan_request_new(&ex->head, &ex->path, ex->tls);
     ph_chan_request_set_early(chan->request, ex->is_early);
+    ph_chan_share(chan, ex->siblings);
     ex->user = chan;
     ph_chan_io_attach(chan, &http_ops, ex);
     ph_count(&server->stats, requests);

@@ -213,6 +213,7 @@ void ph_bridge_ws_request(struct ph_server *server, struct ph_exchange *ex)
     struct ph_bridge_ws *socket = ph_alloc(sizeof(*socket));
     struct ph_chan *chan = ph_chan_new(&server->pipe, PH_CHAN_WEBSOCKET, NULL);
     chan->server = server;
+    ph_chan_share(chan, ex->siblings);
     chan->request = ph_chan_request_new(&ex->head, &ex->path, ex->tls);
     ph_chan_request_set_early(chan->request, ex->is_early);
     ph_chan_request_set_session(chan->request, 0, (const char *const *)ask.offered, ask.offered_len,

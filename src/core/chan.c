@@ -37,6 +37,8 @@ struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_c
     struct ph_chan *chan = ph_alloc_lines(sizeof(*chan));
     chan->kind = kind;
     chan->pipe = pipe;
+    chan->high = pipe->limits.high;
+    chan->low = pipe->limits.low;
     atomic_init(&chan->refs, 2);
     atomic_init(&chan->id, UINT64_MAX);
     chan->io.block_hint = PH_BLOCK_MIN;
@@ -47,6 +49,18 @@ struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_c
     }
     ph_live_add(PH_LIVE_CHAN, 1);
     return chan;
+}
+
+/* A client may ask for many responses and take none of them. Each later one gets a smaller part:
+ * all together hold a few times the limit, not the limit of one times their number. */
+void ph_chan_share(struct ph_chan *chan, size_t siblings)
+{
+    const struct ph_chan_limits *limits = &chan->pipe->limits;
+    size_t part = PH_MAX(limits->conn_high / PH_MAX(siblings, (size_t)1), PH_SHARE_MIN);
+    if (part >= limits->high)
+        return;
+    chan->high = part;
+    chan->low = PH_MIN(limits->low, part / 4);
 }
 
 void ph_chan_unref(struct ph_chan *chan)
@@ -258,7 +272,7 @@ static void take_queued(struct ph_chan *chan, size_t n)
     const struct ph_chan_limits *limits = &chan->pipe->limits;
     if (n == 0)
         return;
-    if (atomic_fetch_sub(&chan->queued, n) - n <= limits->low)
+    if (atomic_fetch_sub(&chan->queued, n) - n <= chan->low)
         wake_writer(chan, &chan->wait_write);
     if (chan->parent != NULL &&
         atomic_fetch_sub(&chan->parent->queued, n) - n <= limits->session_low)

@@ -4,7 +4,7 @@
  *      PH_DOWN_FILE --> engine, when it can send files itself (HTTP/1.1 in cleartext: sendfile(2))
  *                  \-> read a block --> ops->write() --> acked --> read the next
  *
- * Reads are as far ahead as a channel may queue (limits.high). What is in the page cache is read
+ * Reads are as far ahead as a channel may queue (chan->high). What is in the page cache is read
  * here; for the rest the reader's thread waits. Commands behind the file wait in `held`. A file
  * that turns out shorter than it was, or cannot be read, aborts the response: its length was
  * promised.
@@ -169,7 +169,7 @@ static void read_later(struct ph_chan_file *file, struct ph_buf *block, size_t n
 static void step(struct ph_chan_file *file)
 {
     struct ph_chan *chan = file->chan;
-    for (int i = 0; chan->io.inflight < chan->pipe->limits.high; i++) {
+    for (int i = 0; chan->io.inflight < chan->high; i++) {
         if (i == BLOCKS_PER_TURN) {
             ph_chan_file_wake(chan);
             return;

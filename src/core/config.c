@@ -223,6 +223,10 @@ static const struct option options[] = {
     NUM(send_buffer, OPT_BYTES, "262144", 1, GIB,
         "Bytes queued on one stream or response above which the writer waits."),
     NUM(send_buffer_low, OPT_BYTES, "65536", 0, GIB, "The same: it goes on at this many."),
+    NUM(conn_send_buffer, OPT_BYTES, "1048576", 4096, GIB,
+        "Bytes that responses of one connection share as their parts of send_buffer: the first "
+        "ones "
+        "get that much, later ones less, none below 4 KiB."),
     NUM(session_send_buffer, OPT_BYTES, "1048576", 1, GIB,
         "Bytes queued on all streams of a session above which writers wait."),
     NUM(ring_slots, OPT_COUNT, "4096", 8, 1048576,

@@ -77,7 +77,7 @@ struct ph_config {
         wt_close_timeout, wt_pending_sessions, wt_pending_streams, wt_pending_bytes,
         wt_pending_datagrams, wt_pending_datagram_bytes, wt_pending_timeout, wt_capsule_skip_max;
     uint64_t datagrams_in, datagram_bytes_in, datagrams_out, datagram_bytes_out;
-    uint64_t send_buffer, send_buffer_low, session_send_buffer, ring_slots;
+    uint64_t send_buffer, send_buffer_low, conn_send_buffer, session_send_buffer, ring_slots;
     struct ph_err error;
 };
 enum { PH_RETRY_AUTO, PH_RETRY_ALWAYS };
@@ -149,8 +149,13 @@ enum {
  * wait for company: a wake-up of the application's thread each would cost more than they do. */
 #define PH_QUIET_WAIT (5 * PH_MSEC)
 
+/* The least that one of many responses may queue: below, each write would wait for the one before.
+ */
+#define PH_SHARE_MIN ((size_t)4096)
+
 struct ph_chan_limits {               /* shared: constant */
     size_t high, low;                 /* bytes queued on one channel */
+    size_t conn_high;                 /* bytes queued on exchanges of one connection, about */
     size_t session_high, session_low; /* bytes queued on all streams of a session */
     uint32_t datagrams_in, datagram_bytes_in;
     uint32_t datagrams_out;
@@ -344,6 +349,7 @@ struct ph_chan {
     struct ph_pipe *pipe;
     struct ph_server *server;
     struct ph_chan *parent; /* stream: its session; holds a reference */
+    size_t high, low;       /* bytes queued above which the writer waits, at which it goes on */
     struct ph_chan_request *request;
     /* shared: one reference of each half, and one of each child */
     atomic_uint refs;
@@ -359,6 +365,9 @@ struct ph_chan {
 /* A new channel with both references. `parent` of a stream, or NULL. Either thread. */
 struct ph_chan *ph_chan_new(struct ph_pipe *pipe, ph_chan_kind kind, struct ph_chan *parent);
 void ph_chan_unref(struct ph_chan *chan);
+/* Its part of what may be queued on a connection that it shares: the `siblings`-th. Before it is
+ * announced. */
+void ph_chan_share(struct ph_chan *chan, size_t siblings);
 
 /* The I/O half takes a channel over. For streams after the session's. */
 void ph_chan_io_attach(struct ph_chan *chan, const struct ph_chan_ops *ops, void *engine);

@@ -197,6 +197,7 @@ void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_confi
     *limits = (struct ph_chan_limits){
         .high = config->send_buffer,
         .low = config->send_buffer_low,
+        .conn_high = config->conn_send_buffer,
         .session_high = config->session_send_buffer,
         .session_low = config->session_send_buffer / 4,
         .datagrams_in = (uint32_t)config->datagrams_in,

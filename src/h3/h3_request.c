@@ -173,6 +173,7 @@ static void to_exchange(struct ph_h3_request *req)
     req->ex.path = *ph_quic_conn_path(conn->quic);
     req->ex.tls = ph_quic_conn_tls(conn->quic);
     req->ex.is_early = ph_quic_conn_is_early(conn->quic);
+    req->ex.siblings = conn->open_requests;
     req->owner = PH_H3_OWNER_EXCHANGE;
     ph_h3_request_arm_body(req);
     h3->sink.on_request(h3->sink.self, &req->ex);

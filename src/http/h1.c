@@ -304,7 +304,7 @@ static void on_head(struct ph_h1_conn *conn)
     parser->head = (struct ph_head){.version = 0};
     ph_h1_parser_reset(parser);
     ph_list_append(&conn->exchanges, &ex->link);
-    conn->exchange_count++;
+    ex->base.siblings = ++conn->exchange_count;
     if (may_dispatch(conn, ex))
         dispatch(conn, ex);
     else

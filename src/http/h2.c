@@ -61,7 +61,7 @@ struct ph_h2_stream *ph_h2_stream_new(struct ph_h2_conn *conn, int32_t id)
     stream->is_open = true;
     ph_sliceq_init(&stream->body);
     ph_list_append(&conn->streams, &stream->link);
-    conn->stream_count++;
+    stream->ex.siblings = ++conn->stream_count;
     conn->idle_since = PH_NEVER;
     ph_h2_check(conn, nghttp2_session_set_stream_user_data(conn->session, id, stream));
     return stream;

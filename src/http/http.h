@@ -164,6 +164,7 @@ struct ph_exchange {
     struct ph_path path;           /* as of the head */
     const struct ph_tls_info *tls; /* borrow, of the connection; NULL: no TLS */
     bool is_early;                 /* came in 0-RTT (RFC 8470) */
+    size_t siblings;               /* exchanges alive on its connection at its beginning, with it */
     enum ph_exchange_state in, out;
     uint64_t in_bytes;    /* body bytes received, against content-length */
     bool is_head_method;  /* HEAD: no body is sent */

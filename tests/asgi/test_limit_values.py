@@ -681,6 +681,7 @@ COVERED = {
     "datagram_bytes_out": ("asgi/test_wt_datagrams.py", "datagram_bytes_out"),
     "send_buffer": (HERE, "test_marks_above_which_a_writer_waits"),
     "send_buffer_low": (HERE, "test_marks_above_which_a_writer_waits"),
+    "conn_send_buffer": ("unit/test_chan.c", "responses_of_one_connection_share_its_room"),
     "session_send_buffer": (HERE, "test_marks_above_which_a_writer_waits"),
     "ring_slots": (OPTIONS, "log_lines_without_room_are_counted"),
     "udp_buffer": (HERE, "test_backlog_and_udp_buffer_reach_the_kernel"),

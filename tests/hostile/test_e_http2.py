@@ -357,6 +357,20 @@ def test_E07_one_byte_windows_are_served(stand: Stand) -> None:
         assert body == b"pong"
 
 
+def test_E07_many_responses_without_a_window_share_a_bound(stand: Stand) -> None:
+    """Each would queue 256 KiB for itself; together they hold a few times conn_send_buffer."""
+    begin = settings_of(INITIAL_WINDOW, 0)
+    with stand.attack(calls=128), H2Peer(stand, begin) as peer:
+        before = stand.figures()["endless_bytes"]
+        for _ in range(128):
+            peer.get("/endless")
+        stand.until(lambda: stand.figures()["open"]["endless"] == 128)
+        peer.say(frame(PING, 0, 0, b"8 bytes!"))
+        peer.until(PING)
+        assert stand.figures()["endless_bytes"] - before < 8 << 20
+    stand.until(lambda: stand.figures()["open"]["endless"] == 0)
+
+
 def test_E07_client_that_reads_nothing(hasty: Stand) -> None:
     """All windows open, the socket shut: the connection goes."""
     with hasty.attack(calls=10, timeouts_write=1):

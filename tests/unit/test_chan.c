@@ -344,6 +344,35 @@ TEST(chan, full_channel_is_told_when_it_is_writable)
     rig_fini(&rig);
 }
 
+TEST(chan, responses_of_one_connection_share_its_room)
+{
+    static const struct {
+        size_t conn, siblings, high;
+    } cases[] = {
+        {1 << 20, 1, 1 << 18},  {1 << 20, 4, 1 << 18}, {1 << 20, 5, 209715},
+        {1 << 20, 128, 8192},   {1 << 20, 256, 4096},  {1 << 20, 257, 4096},
+        {1 << 20, 10000, 4096}, {4096, 1, 4096},       {1 << 20, 0, 1 << 18},
+    };
+    for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
+        struct rig rig;
+        rig_init(&rig, 64);
+        rig.pipe.limits.high = 1 << 18;
+        rig.pipe.limits.low = 1 << 16;
+        rig.pipe.limits.conn_high = cases[i].conn;
+        struct ph_chan *chan = rig_chan(&rig, PH_CHAN_HTTP, NULL);
+        ph_chan_share(chan, cases[i].siblings);
+        CHECK_INT(chan->high, ==, cases[i].high);
+        CHECK_INT(chan->low, ==, cases[i].high / 4);
+        expect(&rig, PH_EVENT_REQUEST, chan);
+        CHECK_INT(ph_chan_respond(chan, 200, NULL, 0, false), ==, 0);
+        write_bytes(chan, cases[i].high - 1, false);
+        CHECK_INT(ph_chan_wait_writable(chan), ==, 1);
+        write_bytes(chan, 1, false);
+        CHECK_INT(ph_chan_wait_writable(chan), ==, 0);
+        rig_fini(&rig);
+    }
+}
+
 TEST(chan, writer_that_asks_after_the_last_byte_left_is_not_told_to_wait)
 {
     struct rig rig;

@@ -118,6 +118,7 @@ static const struct place places[] = {
     PLACE(udp_buffer, udp.buffer_bytes, 1),
     PLACE(send_buffer, limits.high, 1),
     PLACE(send_buffer_low, limits.low, 1),
+    PLACE(conn_send_buffer, limits.conn_high, 1),
     PLACE(session_send_buffer, limits.session_high, 1),
     PLACE(datagrams_in, limits.datagrams_in, 1),
     PLACE(datagram_bytes_in, limits.datagram_bytes_in, 1),

@@ -7,7 +7,8 @@
  *      wt_load HOST PORT up MEGABYTES                      one bidirectional stream to /sink
  *      wt_load HOST PORT down MEGABYTES                    one unidirectional stream from /source
  *      wt_load HOST PORT streams COUNT                     short bidirectional streams to /echo, 50
- * at once
+ *                                                          at once
+ *      wt_load HOST PORT requests COUNT                    GET /ping over HTTP/3, 50 at once
  *
  * Prints one line: name=value pairs. Exit 1 when the server does not do its part within a minute.
  */
@@ -144,12 +145,34 @@ static void streams(size_t count)
     printf("streams=%zu seconds=%.3f per_second=%.0f\n", count, took, (double)count / took);
 }
 
+static void requests(size_t count)
+{
+    struct client_request *open[STREAMS_AT_ONCE] = {0};
+    size_t begun = 0, done = 0;
+    uint64_t start = ph_clock_now();
+    while (done < count) {
+        for (size_t i = 0; i < STREAMS_AT_ONCE; i++) {
+            if (open[i] != NULL && open[i]->end) {
+                open[i] = NULL;
+                done++;
+            }
+            if (open[i] == NULL && begun < count) {
+                open[i] = client_request(&client, "GET", "/ping", NULL, 0);
+                begun++;
+            }
+        }
+        turn(100);
+    }
+    double took = seconds_since(start);
+    printf("requests=%zu seconds=%.3f per_second=%.0f\n", count, took, (double)count / took);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5) {
         fprintf(stderr,
                 "usage: wt_load HOST PORT datagrams SECONDS SIZE WINDOW | up MB | down MB | "
-                "streams COUNT\n");
+                "streams COUNT | requests COUNT\n");
         return 2;
     }
     const char *mode = argv[3];
@@ -168,6 +191,8 @@ int main(int argc, char **argv)
         down(amount);
     else if (strcmp(mode, "streams") == 0)
         streams(amount);
+    else if (strcmp(mode, "requests") == 0)
+        requests(amount);
     client_fini(&client);
     return 0;
 }

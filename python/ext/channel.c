@@ -281,14 +281,12 @@ static PyObject *make_task(Channel *channel)
 {
     State *st = channel->st;
     Server *server = channel->server;
-    PyObject *names = NULL, *task = NULL;
+    PyObject *task = NULL;
     PyObject *run = run_new(channel);
     PyObject *name = make_name(channel->ops->kind, server->next_task++);
-    if (run != NULL && name != NULL)
-        names = PyTuple_Pack(1, st->str.name);
-    if (names != NULL) {
+    if (run != NULL && name != NULL) {
         PyObject *args[] = {run, name};
-        task = PyObject_Vectorcall(server->create_task, args, 1, names);
+        task = PyObject_Vectorcall(server->create_task, args, 1, st->name_only);
     }
     if (task == NULL && run != NULL) {
         PyObject *exc = exception_take();
@@ -296,7 +294,6 @@ static PyObject *make_task(Channel *channel)
         Py_XDECREF(none);
         exception_give(exc);
     }
-    Py_XDECREF(names);
     Py_XDECREF(name);
     Py_XDECREF(run);
     return task;

@@ -167,6 +167,7 @@ typedef struct State {
     PyTypeObject *server_type, *exchange_type, *session_type, *socket_type, *await_type, *run_type;
     PyObject *config_error, *certificate_error, *client_disconnected, *cancelled_error;
     PyObject *http_types, *wt_types, *ws_types; /* dict: message type -> int of enum message_kind */
+    PyObject *name_only;                        /* ("name",): keyword of create_task */
     PyObject *empty_bytes;                      /* b"" */
     PyObject *header_names[HEADER_SLOTS];       /* bytes objects, open addressing; scope.c */
     PyObject *features;       /* tuple of str: what webtransport scopes advertise */
@@ -359,6 +360,7 @@ typedef struct Server {
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
     PyObject *http_template, *wt_template, *ws_template;   /* dicts; scope.c */
+    PyObject *own_address; /* scope["server"] of the latest request; NULL */
     TlsFacts tls;
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;
     Link channels;        /* Channel.link; each holds one reference */

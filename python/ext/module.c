@@ -112,7 +112,8 @@ static int init_names(State *st)
     NAMES(NAME_INIT)
 #undef NAME_INIT
     st->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
-    return st->empty_bytes == NULL ? -1 : 0;
+    st->name_only = PyTuple_Pack(1, st->str.name);
+    return st->empty_bytes == NULL || st->name_only == NULL ? -1 : 0;
 }
 
 struct type_name {
@@ -264,6 +265,7 @@ static void core_free(void *module)
     NAMES(NAME_FREE)
 #undef NAME_FREE
     Py_CLEAR(st->empty_bytes);
+    Py_CLEAR(st->name_only);
     for (size_t i = 0; i < HEADER_SLOTS; i++)
         Py_CLEAR(st->header_names[i]);
 }

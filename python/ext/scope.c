@@ -166,12 +166,31 @@ static PyObject *make_address(const char *host, uint16_t port)
 {
     if (host == NULL || host[0] == '\0')
         return Py_NewRef(Py_None);
-    PyObject *text = PyUnicode_DecodeFSDefault(host);
+    PyObject *text = host[0] == '/' ? PyUnicode_DecodeFSDefault(host) : PyUnicode_FromString(host);
     PyObject *number = port != 0 ? PyLong_FromLong(port) : Py_NewRef(Py_None);
     PyObject *pair = text != NULL && number != NULL ? PyTuple_Pack(2, text, number) : NULL;
     Py_XDECREF(text);
     Py_XDECREF(number);
     return pair;
+}
+
+/* scope["server"]: nearly always that of the request before, and a tuple does not change. */
+static PyObject *own_address(Server *server, const ph_request *request)
+{
+    PyObject *known = server->own_address;
+    if (known != NULL && known != Py_None) {
+        const char *host = PyUnicode_AsUTF8(PyTuple_GET_ITEM(known, 0));
+        PyObject *port = PyTuple_GET_ITEM(known, 1);
+        long number = port != Py_None ? PyLong_AsLong(port) : 0;
+        if (host == NULL)
+            PyErr_Clear(); /* a path that is no UTF-8 */
+        else if (number == request->server_port && strcmp(host, request->server_host) == 0)
+            return Py_NewRef(known);
+    }
+    PyObject *made = make_address(request->server_host, request->server_port);
+    if (made != NULL)
+        Py_XSETREF(server->own_address, Py_NewRef(made));
+    return made;
 }
 
 /* A request target without what comes before its path, in absolute form (RFC 9112 3.2.2), and
@@ -361,8 +380,7 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
     if (dict_put(scope, st->str.asgi, make_asgi(st)) == 0 &&
         PyDict_SetItem(scope, st->str.http_version,
                        http_version_borrowed(st, request->http_version)) == 0 &&
-        dict_put(scope, st->str.server, make_address(request->server_host, request->server_port)) ==
-            0 &&
+        dict_put(scope, st->str.server, own_address(server, request)) == 0 &&
         dict_put(scope, st->str.client, make_address(request->client_host, request->client_port)) ==
             0 &&
         dict_put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&

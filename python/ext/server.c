@@ -168,6 +168,7 @@ static int clear_refs(Server *server)
     Py_CLEAR(server->http_template);
     Py_CLEAR(server->wt_template);
     Py_CLEAR(server->ws_template);
+    Py_CLEAR(server->own_address);
     Py_CLEAR(server->tls.facts);
     Py_CLEAR(server->tls.cert);
     Py_CLEAR(server->create_task);
@@ -595,6 +596,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->wt_template);
     Py_VISIT(server->tls.facts);
     Py_VISIT(server->ws_template);
+    Py_VISIT(server->own_address);
     Py_VISIT(server->create_task);
     Py_VISIT(server->create_future);
     Py_VISIT(server->call_soon);

@@ -691,7 +691,7 @@ COVERED = {
 
 def test_every_number_has_its_test() -> None:
     """A new number of the core's table gets its line above. HTTP/2 has its own file."""
-    tuning = {"worker"}  # no bound: an index that connection ids carry
+    tuning = {"worker", "processes"}  # no bounds: who this process is among how many
     numbers = {
         name
         for name, _, _, accepts, _, _ in _core.options()

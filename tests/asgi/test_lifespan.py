@@ -1,4 +1,5 @@
-"""The lifespan protocol: before the first connection, after the last, and every way it can fail."""
+"""The lifespan protocol: before the first connection, after the last, and every way it can fail.
+Numbers are the points of docs/asgi.md."""
 
 import asyncio
 import contextvars
@@ -66,6 +67,7 @@ async def start_and_stop(app, mode="auto", **settings):
     return server
 
 
+# Point 67
 @aio
 async def test_startup_comes_first_and_shutdown_last():
     events = []
@@ -81,6 +83,7 @@ async def test_startup_comes_first_and_shutdown_last():
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
 
 
+# Point 68
 @aio
 async def test_state_is_copied_shallowly_into_each_scope():
     states = []
@@ -102,6 +105,7 @@ async def test_state_is_copied_shallowly_into_each_scope():
     assert states == [{"pool": ["a", "b", "b"]}, {"pool": ["a", "b", "b"]}]
 
 
+# Point 68
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks take a context since 3.11")
 @aio
 async def test_requests_see_context_variables_of_startup():
@@ -117,6 +121,7 @@ async def test_requests_see_context_variables_of_startup():
         assert (await get(server.http))[1] == b"set"
 
 
+# Point 65
 @aio
 async def test_auto_takes_an_application_that_raises_for_one_without_lifespan():
     seen = []
@@ -139,6 +144,7 @@ async def test_auto_takes_an_application_that_returns_for_one_without_lifespan()
     assert (await start_and_stop(app)).exit_code == 0
 
 
+# Point 65
 @aio
 async def test_auto_reports_an_application_that_asked_and_then_raised(caplog):
     async def app(scope, receive, send):
@@ -225,6 +231,7 @@ async def test_off_asks_nothing():
     assert (await start_and_stop(app, "off")).exit_code == 0
 
 
+# Point 65
 @aio
 async def test_on_refuses_an_application_that_raises():
     async def app(scope, receive, send):
@@ -245,6 +252,7 @@ async def test_on_refuses_an_application_that_returns():
         await start_and_stop(app, "on")
 
 
+# Point 66
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @aio
 async def test_startup_failed_stops_the_server(mode):
@@ -257,6 +265,7 @@ async def test_startup_failed_stops_the_server(mode):
     assert events[1:] == ["startup"]
 
 
+# Point 66
 @aio
 async def test_nothing_is_accepted_before_startup_is_complete():
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -287,6 +296,7 @@ async def test_nothing_is_accepted_before_startup_is_complete():
     assert events[1:] == ["startup", "request", "shutdown"]
 
 
+# Point 71
 @aio
 async def test_a_stop_during_startup_ends_it():
     waiting = asyncio.Event()
@@ -311,6 +321,7 @@ async def test_a_stop_during_startup_ends_it():
         await server.wait_started()
 
 
+# Point 67
 @aio
 async def test_startup_and_shutdown_have_deadlines(caplog):
     async def forever(scope, send):
@@ -324,6 +335,7 @@ async def test_startup_and_shutdown_have_deadlines(caplog):
     assert "shutdown took more than" in caplog.text
 
 
+# Point 69
 @aio
 async def test_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
     async def shutdown(scope, send):
@@ -335,6 +347,7 @@ async def test_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
     assert "disk full" in caplog.text
 
 
+# Point 70
 @aio
 async def test_an_exception_at_shutdown_is_logged_with_its_traceback(caplog):
     async def shutdown(scope, send):

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <unistd.h>
 
 #define ERROR_TEXT 1024
 #define ADDRESS_TEXT 256
@@ -467,6 +468,14 @@ static PyObject *server_sockets(PyObject *self, PyObject *Py_UNUSED(unused))
     return list;
 }
 
+/* Of a list that nobody gets: the last one may not be in it, when memory is short. */
+static void close_all(PyObject **list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(*list); i++)
+        close((int)PyLong_AsLong(PyList_GET_ITEM(*list, i)));
+    Py_CLEAR(*list);
+}
+
 static PyObject *server_open_siblings(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     const Server *server = (Server *)self;
@@ -481,7 +490,7 @@ static PyObject *server_open_siblings(PyObject *self, PyObject *Py_UNUSED(unused
         if (fd < 0)
             PyErr_SetString(PyExc_OSError, err);
         if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
+            close_all(&list);
         Py_XDECREF(item);
     }
     return list;

@@ -72,20 +72,24 @@ class Worker:
         self.ask_at = 0.0  # when the next is due
         self.kill_at: float | None = None
         self.failure: ConfigError | StartupError | None = None
-        self.counters: dict[str, int] = {}
+        self.counters: dict[str, float] = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             for end in (ours, theirs):
                 for size in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                     end.setsockopt(socket.SOL_SOCKET, size, MESSAGE_MAX)
             self.link = ours
+            try:
+                data = pickle.dumps(setup)
+            except (pickle.PicklingError, TypeError, AttributeError) as exc:
+                raise ConfigError(f"workers: a setting cannot be given to them: {exc}") from None
             self.process = subprocess.Popen(
                 [*python(), "-m", "pronghorn.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *setup.descriptors()],
                 start_new_session=True,  # Ctrl-C is for the supervisor
             )
-        self.link.send(pickle.dumps(setup))
+        self.link.send(data)
         self.link.setblocking(False)
 
     @property
@@ -101,9 +105,14 @@ class Worker:
             socket.send_fds(self.link, [data], [] if fd is None else [fd])
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        with contextlib.suppress(BlockingIOError, ConnectionResetError):
-            while data := self.link.recv(MESSAGE_MAX):
-                yield json.loads(data)
+        """What it said. EOFError: it says no more. ValueError: what it said makes no sense."""
+        with contextlib.suppress(BlockingIOError):
+            try:
+                while data := self.link.recv(MESSAGE_MAX):
+                    yield json.loads(data)
+            except ConnectionResetError:
+                pass
+            raise EOFError
 
     def drain(self, deadline: float) -> None:
         self.state = "draining"
@@ -170,6 +179,7 @@ class Supervisor:
         self._door: _core.Server | None = None  # keeps the sockets open; never started
         self._sockets: list[tuple[str, int]] = []  # those that all workers share
         self._quic: list[int] = []  # UDP: of the first slot
+        self._one_socket = False  # and of all others
         self._secret = {} if config._has_secret() else {"secret": secrets.token_hex(32)}
 
     # --- for the program around it ---
@@ -235,9 +245,8 @@ class Supervisor:
                 worker.kill()
                 worker.process.wait()
             door.close()
-            for slot in self._slots[1:]:
-                for fd in slot.quic:
-                    os.close(fd)
+            for fd in {fd for slot in self._slots for fd in slot.quic} - set(self._quic):
+                os.close(fd)
             self._selector.close()
             self._wake_in.close()
             self._wake_out.close()
@@ -367,12 +376,8 @@ class Supervisor:
         if not 1 <= count <= MAX_WORKERS:
             return
         log.log.info("workers: count=%d", count)
-        before, self._count = self._count, count
-        try:
-            self._add_slots()
-        except StartupError as exc:
-            log.log.error("workers: cannot be more: %s", exc)
-            self._count = before
+        self._count = count
+        self._add_slots()
 
     def _add_slots(self) -> None:
         """As many as there are to be workers. None is ever taken away: the kernel knows sockets by
@@ -380,29 +385,55 @@ class Supervisor:
         assert self._door is not None
         while len(self._slots) < self._count:
             slot = Slot(len(self._slots))
-            try:
-                slot.quic = self._door.open_siblings() if slot.index else list(self._quic)
-            except OSError as exc:
-                raise StartupError(str(exc)) from None
+            slot.quic = self._quic if slot.index == 0 or self._one_socket else self._siblings()
             self._slots.append(slot)
-        if self._quic and not self._door.steer(len(self._slots), self._count):
+        if not self._quic or self._one_socket or len(self._slots) == 1:
+            return
+        if not self._door.steer(len(self._slots), self._count):
             log.log.info("quic: this kernel does not steer packets: workers pass them on")
+
+    def _siblings(self) -> list[int]:
+        """A socket that came from somebody else may not have any beside it: then all workers read
+        the same one, and pass on what is not theirs."""
+        assert self._door is not None
+        try:
+            return self._door.open_siblings()
+        except OSError as exc:
+            log.log.warning("quic: all workers share one socket, which costs time: %s", exc)
+            self._one_socket = True
+            return self._quic
 
     # --- what workers say ---
 
     def _read(self, worker: Worker) -> None:
-        for message in worker.messages():
-            op = message.get("op")
-            worker.asked = None  # whatever it says, its loop runs
-            if op == "ready" and worker.state == "starting":
-                self._ready(worker)
-            elif op == "failed":
-                kind = ConfigError if message["option"] else StartupError
-                worker.failure = kind(message["text"])
-            elif op == "recycle" and worker.state == "ready":
-                self._recycle(worker, str(message["reason"]))
-            elif op == "stats":
-                self._answered(worker, message)
+        """A worker may be under the control of somebody else by now: nothing that it says harms
+        more than itself."""
+        try:
+            for message in worker.messages():
+                self._take(worker, message)
+        except EOFError:  # its end, or it closed what is not its: then its health shows
+            self._forget_link(worker)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            log.log.error("worker: talks nonsense, killed pid=%d", worker.pid)
+            self._forget_link(worker)
+            worker.kill()
+
+    def _forget_link(self, worker: Worker) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.link)
+
+    def _take(self, worker: Worker, message: dict[str, Any]) -> None:
+        op = message["op"]
+        worker.asked = None  # whatever it says, its loop runs
+        if op == "ready" and worker.state == "starting":
+            self._ready(worker)
+        elif op == "failed":
+            kind = ConfigError if message["option"] else StartupError
+            worker.failure = kind(str(message["text"]))
+        elif op == "recycle" and worker.state == "ready":
+            self._recycle(worker, log.printable(str(message["reason"])))
+        elif op == "stats":
+            self._answered(worker, message)
 
     def _ready(self, worker: Worker) -> None:
         slot = worker.slot
@@ -434,7 +465,7 @@ class Supervisor:
         """The process has ended."""
         self._read(worker)
         self._heard_figures(worker, list(self._asking))
-        self._selector.unregister(worker.link)
+        self._forget_link(worker)
         worker.link.close()
         if worker.tx is not None:
             worker.tx.close()
@@ -590,7 +621,7 @@ class Supervisor:
                 event.set()
 
     def _answered(self, worker: Worker, message: dict[str, Any]) -> None:
-        worker.counters = message["counters"]
+        worker.counters = {str(k): float(v) for k, v in message["counters"].items()}
         self._heard_figures(worker, [message["serial"]])
 
     def _heard_figures(self, worker: Worker, serials: list[int]) -> None:

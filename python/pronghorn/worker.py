@@ -96,14 +96,16 @@ class WorkerServer(Server):
         for _, fd in self._setup.sockets:
             os.close(fd)  # the core has duplicates
         if self._setup.mesh >= 0:
+            os.set_inheritable(self._setup.mesh, False)
             core.mesh(self._setup.mesh)
         for worker, fd in self._setup.peers.items():
+            os.set_inheritable(fd, False)
             core.peer(worker, fd)
         return core
 
     def _announce(self) -> None:
-        log.log.info("ready pid=%d", os.getpid())
         self._link.send("ready")
+        log.log.info("ready pid=%d", os.getpid())
 
     def _recycle(self, reason: str) -> None:
         """The supervisor starts a successor before it lets this one go."""

@@ -174,7 +174,7 @@ static void udp_in(struct ph_server *server)
         struct ph_udp_socket *sock = &server->udp[i];
         if ((sock->ready & PH_IO_WRITE) != 0)
             ph_quic_endpoint_writable(server->quic, sock->udp);
-        if ((sock->ready & (PH_IO_READ | PH_IO_HANGUP)) != 0)
+        if ((sock->ready & (PH_IO_READ | PH_IO_HANGUP)) != 0 && !server->handed_over)
             ph_udp_recv(sock->udp, UDP_BUDGET, on_packet, server, &server->stats);
         sock->ready = 0;
     }

@@ -353,13 +353,13 @@ def test_I3_killed_workers_are_replaced_and_others_are_untouched(folder):
             bystander.sendall(request)
             kept = int(bystander.recv(4096).split(b"\r\n\r\n")[1].split()[0])
             victim = next(pid for pid in workers if pid != kept)
-            for count in range(3, 8):
+            for count in range(3, 5):
                 os.kill(victim, signal.SIGKILL)
                 victim = pids(server, count)[-1]
                 assert get(server.address("tcp"))[0] == 200
                 bystander.sendall(request)
                 assert bystander.recv(4096).split(b"\r\n\r\n")[1].startswith(b"%d " % kept)
-        assert server.output.count("worker: ended by itself") == 5
+        assert server.output.count("worker: ended by itself") == 2
         assert "signal=SIGKILL" in server.output
         server.signal(signal.SIGTERM)
         assert server.end() == 0
@@ -500,11 +500,11 @@ def test_metrics_of_all_workers(folder):
         workers = pids(server, 2)
         for _ in range(4):
             get(server.address("tcp"))
-        assert len(figure(server, "requests_total")) == 2
+        until(lambda: len(figure(server, "requests_total")) == 2)
         assert sum(figure(server, "requests_total")) == 4
         os.kill(workers[0], signal.SIGKILL)
         pids(server, 3)
-        assert sum(figure(server, "restarts_total")) == 1
+        until(lambda: sum(figure(server, "restarts_total")) == 1)
         server.signal(signal.SIGTERM)
         assert server.end() == 0
 

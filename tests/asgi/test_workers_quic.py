@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 
 import pytest
 from harness import aio
@@ -132,10 +133,10 @@ def serve(tmp_path):
     (tmp_path / "main.py").write_text(APP)
     certfile, keyfile, _ = _core.dev_certificate(tmp_path)
 
-    def start(*args, bind="127.0.0.1:0", workers="2"):
+    def start(*args, bind="127.0.0.1:0", workers="2", **settings):
         given = ["--certfile", certfile, "--keyfile", keyfile, "--quic-bind", bind]
         given += ["--workers", workers, "--wt-allowed-origin", "*"]
-        return command(tmp_path, "main:app", *given, *args)
+        return command(tmp_path, "main:app", *given, *args, **settings)
 
     return start
 
@@ -276,3 +277,36 @@ def test_both_loopback_addresses_are_steered(serve):
 
     with serve(bind="localhost:0") as server:
         run(server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens a socket as somebody else")
+def test_a_socket_that_cannot_have_others_beside_it_is_shared(serve):
+    """As from a service manager that runs as another user: each worker reads it and passes on."""
+    os.seteuid(65534)
+    try:
+        given = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    finally:
+        os.seteuid(0)
+    given.bind(("127.0.0.1", 0))
+
+    @aio
+    async def run(server):
+        address, workers = await started(server)
+        async with contextlib.AsyncExitStack() as stack:
+            peers, first = await spread(stack, address, workers)
+            for peer in peers:
+                await peer.relay.rebind()
+            answers = [await peer.ask() for peer in peers]
+            assert [answer["pid"] for answer in answers] == first
+            assert sum(answer["stats"]["packets_forwarded"] for answer in answers) > 0
+            server.signal(signal.SIGHUP)
+            await started(server, 4)
+            await asyncio.to_thread(server.matches, "stopping tasks=", 2)
+            async with Peer(address) as late:
+                assert (await late.ask())["pid"] not in workers
+
+    with given, serve(bind=f"fd://{given.fileno()}", pass_fds=[given.fileno()]) as server:
+        run(server)
+        assert "quic: all workers share one socket" in server.output
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0, server.output

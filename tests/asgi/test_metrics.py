@@ -139,7 +139,9 @@ async def test_a_busy_loop_shows_itself():
 
         asked = asyncio.get_running_loop().run_in_executor(None, blocked_look, look)
         time.sleep(2.5)
-        assert value(await asked, "loop_lag_seconds") > 0.2
+        found = await asked  # during the standstill, or late, after it
+        lags = [value(found, name) for name in ("loop_lag_seconds", "loop_lag_max_seconds")]
+        assert max(lags) > 0.2
 
 
 def blocked_look(look):

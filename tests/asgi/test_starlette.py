@@ -504,4 +504,6 @@ def test_a_gigabyte_goes_up_in_bounded_memory(tmp_path: Path) -> None:
             while not answer.endswith(str(size).encode()):
                 answer += client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert highest - before < 32 << 20
+    # AddressSanitizer keeps what was freed for a while.
+    bound = (600 if "libasan" in os.environ.get("LD_PRELOAD", "") else 32) << 20
+    assert highest - before < bound

@@ -16,13 +16,15 @@ import litestar.exceptions
 import litestar.response
 import pytest
 import quart
-from channels.routing import ProtocolTypeRouter
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from harness import Recorder, aio, serving
 from peers import Client, Exchange, dialled, every_version
 from test_starlette import multipart
+from ws_client import Socket, every_socket, socket_to
 
 notes = Recorder()
 settings.configure(
@@ -270,3 +272,81 @@ async def test_litestar(version: str, tmp_path: Path) -> None:
         }
         assert (await get(client, "/boom")).status == 500
         assert (await get(client, "/refused")).status == 403
+
+
+# --- WebSocket --------------------------------------------------------------------------------
+
+
+class Consumer(AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        if self.scope["path"] == "/ws/refused":
+            await self.close()
+            return
+        await self.accept("chat")
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send_json({"echo": content, "room": self.scope["url_route"]["kwargs"]["room"]})
+
+    async def disconnect(self, code: int) -> None:
+        notes.add({"event": "left", "code": code})
+
+
+def channels_sockets(folder: Path) -> Any:
+    return ProtocolTypeRouter({"websocket": URLRouter([path("ws/<str:room>", Consumer.as_asgi())])})
+
+
+def quart_sockets(folder: Path) -> Any:
+    app = quart.Quart(__name__)
+
+    @app.websocket("/ws/<room>")
+    async def ws(room: str) -> Any:
+        if room == "refused":
+            return "no", 403
+        await quart.websocket.accept(subprotocol="chat")
+        try:
+            while True:
+                await quart.websocket.send_json(
+                    {"echo": await quart.websocket.receive_json(), "room": room}
+                )
+        except asyncio.CancelledError:
+            notes.add({"event": "left"})
+            raise
+
+    return app
+
+
+def litestar_sockets(folder: Path) -> Any:
+    @litestar.websocket("/ws/{room:str}")
+    async def ws(socket: litestar.WebSocket) -> None:
+        room = socket.path_params["room"]
+        if room == "refused":
+            raise litestar.exceptions.PermissionDeniedException("no")
+        await socket.accept(subprotocols="chat")
+        try:
+            while True:
+                await socket.send_json({"echo": await socket.receive_json(), "room": room})
+        except litestar.exceptions.WebSocketDisconnect:
+            notes.add({"event": "left"})
+
+    return litestar.Litestar([ws])
+
+
+@pytest.mark.parametrize("make", [channels_sockets, quart_sockets, litestar_sockets])
+@every_socket
+@aio
+async def test_websockets(version: str, make: Any, tmp_path: Path) -> None:
+    notes.events, notes.changed = [], asyncio.Event()
+    async with serving(make(tmp_path), expect_failure=True) as server:
+        async with socket_to(version, server, "/ws/one", subprotocols=["chat"]) as socket:
+            assert socket.header("sec-websocket-protocol") == "chat"
+            for number in range(3):
+                await socket.text(json.dumps({"n": number}))
+                assert await said(socket) == {"echo": {"n": number}, "room": "one"}
+            await socket.close(1000)
+            await notes.until(lambda: notes.events)
+        async with socket_to(version, server, "/ws/refused") as socket:
+            assert socket.status >= 400
+
+
+async def said(socket: Socket) -> Any:
+    return json.loads((await socket.message()).payload)

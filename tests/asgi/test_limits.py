@@ -29,9 +29,9 @@ class Doors:
             return
         await self._count(1)
         try:
-            if scope["type"] == "webtransport":
+            if scope["type"] in ("webtransport", "websocket"):
                 await receive()
-                await send({"type": "webtransport.accept"})
+                await send({"type": scope["type"] + ".accept"})
                 await self.leave.wait()
             else:
                 await self.leave.wait()
@@ -97,6 +97,32 @@ async def test_calls_above_the_limit_get_503() -> None:
         await app.until(0)
         assert (await status_h1(server, target="/quick"))[0] == 200
         assert server.server.stats()["limit_app_calls"] == 5
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@aio
+async def test_websockets_are_calls_too() -> None:
+    app = Doors()
+    async with serving(app, options={"max_concurrent_app_calls": 1}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
+        writer.write(UPGRADE)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert (await status_h1(server)) == (503, "1")
+        other_reader, other = await asyncio.open_connection("127.0.0.1", server.http)
+        other.write(UPGRADE)
+        head = await other_reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in head and b"retry-after: 1" in head
+        app.leave.set()
+        await app.until(0)
+        writer.close()  # a closing handshake that nobody answers is not waited for
+        other.close()
+        while (await status_h1(server))[0] != 200:
+            await asyncio.sleep(0.01)
 
 
 @aio

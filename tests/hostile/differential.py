@@ -72,6 +72,7 @@ REFUSED = {
     " control characters",
     "a trailer field decides framing": "h11 hands such trailers to the application",
     "this is the preface of HTTP/2": "h11 takes PRI for a method",
+    "an upgrade has no body": "h11 takes one before the tunnel, about which others disagree",
 }
 
 
@@ -225,6 +226,8 @@ class Maker:
         elif kind < 0.55:
             fields.append(b"Transfer-Encoding: chunked")
             body = self.chunked()
+        if rng.random() < 0.03:
+            fields += [b"Connection: Upgrade", b"Upgrade: websocket"]
         rng.shuffle(fields)
         head = method + b" " + target + b" " + version + self.end()
         return head + b"".join(line + self.end() for line in fields) + self.end() + body

@@ -78,6 +78,11 @@ static void on_request(void *self, struct ph_exchange *ex)
     text_add(&seen->method, ex->head.method, ex->head.method_len);
     text_add(&seen->target, ex->head.target, ex->head.target_len);
     add_fields(&seen->fields, &ex->head.fields);
+    if (ex->head.protocol[0] != '\0') { /* no WebSocket is granted: the connection goes on */
+        seen->is_ended = true;
+        MUST(ph_exchange_respond(ex, 403, NULL, 0, true) == 0);
+        return;
+    }
     ph_exchange_consume(ex, 0); /* a 100, where one is waited for */
 }
 
@@ -200,6 +205,7 @@ int main(void)
     struct ph_h1_config config;
     uint8_t bytes[4];
     ph_h1_config_default(&config);
+    config.websocket = true;
     while (fread(bytes, 1, 4, stdin) == 4) {
         uint32_t n = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
                      (uint32_t)bytes[3] << 24;

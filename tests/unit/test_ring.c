@@ -184,6 +184,28 @@ static bool take_all(struct crossing *crossing, uint64_t *next)
     return true;
 }
 
+TEST(ring, what_is_shown_rings_only_when_nudged)
+{
+    struct ph_ring ring;
+    struct ph_msg msg = {.kind = 7};
+    CHECK_INT(ph_ring_init(&ring, 4), ==, 0);
+    CHECK(ph_ring_sleep(&ring));
+    CHECK(ph_ring_push(&ring, &msg));
+    ph_ring_show(&ring);
+    CHECK(!ph_ring_publish(&ring)); /* nothing new */
+    CHECK(ph_ring_nudge(&ring));
+    CHECK(!ph_ring_nudge(&ring)); /* awake by now */
+    ph_ring_awake(&ring);
+    CHECK(ph_ring_pop(&ring, &msg) && msg.kind == 7);
+    CHECK(ph_ring_sleep(&ring));
+    CHECK(!ph_ring_nudge(&ring)); /* it has everything */
+    ph_ring_rise(&ring);
+    CHECK(ph_ring_push(&ring, &msg));
+    CHECK(!ph_ring_publish(&ring)); /* nobody sleeps */
+    CHECK(!ph_ring_sleep(&ring));
+    ph_ring_fini(&ring);
+}
+
 TEST(ring, a_million_messages_cross_in_order_with_at_most_one_bell_a_sleep)
 {
     static struct crossing crossing;

@@ -100,23 +100,34 @@ def is_refused(address):
 
 
 class Load:
-    """Clients that ask again and again, each on connections of its own; `failures` holds what went
-    wrong, `answers` who answered."""
+    """Clients that ask again and again, each on connections of its own, for one request or for as
+    many as the server says; `failures` holds what went wrong, `answers` who answered."""
 
-    def __init__(self, address, clients=3, path="/"):
-        self.address, self.path = address, path
+    def __init__(self, address, clients=3, keep_alive=False):
+        self.address, self.keep_alive = address, keep_alive
         self.failures, self.answers = [], []
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
     def _run(self):
+        connection = None
         while not self._over.is_set():
             try:
-                status, body = get(self.address, self.path)
-                self.answers.append(body)
-                assert status == 200
+                if connection is None:
+                    connection = http.client.HTTPConnection(*self.address, timeout=30)
+                headers = {} if self.keep_alive else {"Connection": "close"}
+                connection.request("GET", "/", headers=headers)
+                response = connection.getresponse()
+                self.answers.append(response.read().decode())
+                assert response.status == 200
+                if response.will_close:
+                    connection.close()
+                    connection = None
             except Exception as exc:
                 self.failures.append(exc)
+                connection = None
+        if connection is not None:
+            connection.close()
 
     def __enter__(self):
         for thread in self._threads:
@@ -299,11 +310,12 @@ def test_sigterm_during_startup(folder):
     assert server.output.count("starting") == 1
 
 
-def test_I5_sighup_replaces_workers_without_refusing_anybody(folder):
-    """New code is in use afterwards; no request fails meanwhile."""
+@pytest.mark.parametrize("keep_alive", [False, True])
+def test_I5_sighup_replaces_workers_without_refusing_anybody(folder, keep_alive):
+    """New code is in use afterwards; no request fails meanwhile, also on connections that stay."""
     with command(folder, "main:app", "--port", "0", "--workers", "2") as server:
         old = pids(server, 2)
-        with Load(server.address("tcp")) as load:
+        with Load(server.address("tcp"), keep_alive=keep_alive) as load:
             load.after(20)
             (folder / "main.py").write_text(APP.replace('"one"', '"two"'))
             server.signal(signal.SIGHUP)

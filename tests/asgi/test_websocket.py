@@ -1053,6 +1053,45 @@ async def test_64_a_socket_too_many_is_503(version: str) -> None:
 
 @every_socket
 @aio
+async def test_62_timeouts_of_requests_are_not_a_sockets(version: str) -> None:
+    options = {
+        "header_timeout": 0.1,
+        "body_timeout": 0.1,
+        "keep_alive": 0.1,
+        "write_stall_timeout": 0.1,
+        "body_rate_grace": 0.1,
+        "h2_idle_timeout": 1,
+        "no_request_timeout": 1,
+        "max_body": 10,
+        "ws_ping_interval": 0,
+    }
+    async with serving(echo, **options) as server, socket_to(version, server) as socket:
+        await socket.text("more than ten bytes")
+        assert (await socket.message()).text == "more than ten bytes"
+        await asyncio.sleep(1.5)  # longer than each of them
+        await socket.text("still here")
+        assert (await socket.message()).text == "still here"
+        await socket.close()
+        await socket.frame()
+
+
+@aio
+async def test_62_a_head_inside_the_tunnel_is_an_error_of_http3() -> None:
+    """RFC 9114 4.4: nothing but DATA."""
+    log = Log()
+    async with serving(recording(log)) as server, socket_to("3", server) as socket:
+        connection = socket.client.connection
+        await socket.text("x")
+        await log.until(lambda: log.events)
+        connection.h3.send_headers(socket.exchange.id, [(b"x-a", b"1")])
+        connection.transmit()
+        await connection.until(lambda: connection.closed)
+        assert connection.closed.error_code == 0x105
+        assert (await log.until_disconnect())["code"] == 1006
+
+
+@every_socket
+@aio
 async def test_waiters_that_nobody_holds_are_woken(version: str) -> None:
     """The garbage collector leaves a receive() and a send() that wait."""
     log = Log()

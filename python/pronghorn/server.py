@@ -468,6 +468,8 @@ async def serve(
 ) -> None:
     """Serves `app` in the running event loop until `await shutdown_trigger()` returns; without one
     until SIGINT or SIGTERM (when this is the main thread). ConfigError, StartupError."""
+    if config is not None and (config.workers or 1) > 1:
+        raise ConfigError("workers: an event loop is of one process: run() has several")
     server = Server(app, config)
     await server.serve(shutdown_trigger=shutdown_trigger, handle_signals=shutdown_trigger is None)
 

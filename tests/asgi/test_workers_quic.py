@@ -242,6 +242,9 @@ def test_sigttin_and_sigttou_keep_connections(serve):
         run(server)
 
 
+DEAD = 0x0101  # the first worker of the second slot: see Slot.numbers()
+
+
 def test_I3_a_killed_worker_leaves_the_others_connections_alone(serve):
     @aio
     async def run(server):
@@ -255,6 +258,13 @@ def test_I3_a_killed_worker_leaves_the_others_connections_alone(serve):
                     await peer.relay.rebind()
                     assert (await peer.ask())["pid"] == home
             await spread(stack, address, [more[0], more[2]])
+        # What the dead one had is answered with a stateless reset: its clients need not wait.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
+            raw.settimeout(30)
+            packet = b"\x40" + DEAD.to_bytes(2, "big") + os.urandom(97)
+            raw.sendto(packet, address)
+            answer = await asyncio.to_thread(raw.recv, 2048)
+            assert 21 <= len(answer) < len(packet)
 
     with serve() as server:
         run(server)

@@ -19,6 +19,7 @@ import time
 
 async def app(scope, receive, send):
     if scope["path"] == "/block":
+        print("blocked", flush=True)
         while True:
             time.sleep(1)
     if scope["path"] == "/hold":
@@ -107,5 +108,26 @@ def test_the_watchdog_leaves_a_process_that_runs_alone(tmp_path) -> None:
             connection.request("GET", "/")
             assert connection.getresponse().read() == b"ok"
             connection.close()
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+
+
+def test_H02_a_worker_that_stands_still_is_replaced_and_the_other_serves(tmp_path) -> None:
+    (tmp_path / "still.py").write_text(APP)
+    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "1", "--workers", "2"]
+    with command(tmp_path, *args) as running:
+        host, port = running.address("tcp")
+        stuck = http.client.HTTPConnection(host, port, timeout=60)
+        stuck.request("GET", "/block")
+        running.line("^blocked")
+        for _ in range(10):  # by the other
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"ok"
+            connection.close()
+        with pytest.raises((http.client.HTTPException, OSError)):
+            stuck.getresponse()
+        running.line(r"worker: ended by itself pid=\d+ .*replaced in=")
+        assert "Timeout" in running.output  # faulthandler's heading: the watchdog it was
         running.signal(signal.SIGTERM)
         assert running.end() == 0

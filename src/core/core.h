@@ -5,7 +5,7 @@
  *      consumer thread   api.c        public calls -> commands -> down ring
  *                                     up ring -> ph_event
  *      ---------------------------------------------------------------- rings (struct ph_pipe)
- *      I/O thread        chan.c       pending bits -> up ring; commands -> engine
+ *      I/O thread        chan*.c      engine events -> pending bits -> up ring; commands -> engine
  *                        bridge_*.c   engine events -> channels; the engines' side of commands
  *                        tcp_front.c  sockets <-> TLS <-> HTTP/1.1, HTTP/2
  *                        iothread.c   the turn
@@ -200,7 +200,7 @@ int ph_pipe_init(struct ph_pipe *pipe, uint32_t slots, const struct ph_chan_limi
  * application's channels. */
 void ph_pipe_fini(struct ph_pipe *pipe);
 
-/* io side (pipe.c; publish: chan.c) */
+/* io side (pipe.c; publish: chan_publish.c) */
 bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg); /* false: full */
 /* The same for what nobody waits for: it alone wakes the consumer only after PH_QUIET_WAIT. */
 bool ph_pipe_push_up_quiet(struct ph_pipe *pipe, const struct ph_msg *msg);
@@ -224,7 +224,7 @@ void ph_pipe_flush(struct ph_pipe *pipe);
 void ph_pipe_push_down(struct ph_pipe *pipe, const struct ph_msg *msg);
 void ph_pipe_release_all(struct ph_pipe *pipe);
 
-/* --- Channels (chan.c) --- */
+/* --- Channels (chan.c; commands: chan_command.c) --- */
 
 /* What an engine does for a channel. Functions that a kind has no use for are NULL. The engine may
  * call ph_chan_io_closed() from within any of them. (io) */
@@ -388,7 +388,7 @@ void ph_chan_io_drain(struct ph_chan *chan, bool local);
 /* The engine's object is gone. `reason` is copied. */
 void ph_chan_io_closed(struct ph_chan *chan, bool clean, bool local, uint64_t code,
                        const char *reason, size_t reason_len);
-/* Runs one command. `expires_base` is the time of this turn. Takes the reference in msg->s. */
+/* Runs one command. Takes the reference in msg->s. */
 void ph_chan_io_command(struct ph_chan *chan, struct ph_msg *msg);
 
 /* Payload on its way to the engine, and what never got there. */

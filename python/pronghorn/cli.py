@@ -61,7 +61,8 @@ def parser() -> Parser:
     p = Parser(
         prog="pronghorn",
         usage="pronghorn MODULE:ATTRIBUTE [options]",
-        description="Serves an ASGI application over HTTP/1.1, HTTP/3 and WebTransport.",
+        description="Serves an ASGI application over HTTP/1.1, HTTP/2, HTTP/3, WebSocket and"
+        " WebTransport.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -214,3 +214,19 @@ TEST(workers, sockets_are_shared_before_the_start_only)
     ph_server_peer(world.server, 1, pair[1]);
     world_stop(&world);
 }
+
+TEST(workers, I18_a_connection_is_taken_once_the_application_shows_that_it_goes_on)
+{
+    static struct world world;
+    world_start(&world, (const char *[]){"insecure_bind", "127.0.0.1:0", "processes", "2", NULL});
+    for (uint64_t i = 0; i < 3; i++) {
+        world_tcp(&world, "tcp", "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        struct pollfd wait = {.fd = ph_server_fd(world.server), .events = POLLIN};
+        CHECK_INT(poll(&wait, 1, 20000), ==, 1); /* the question; nobody answers it yet */
+        CHECK_INT(world_stats(&world).conns_accepted, ==, i);
+        WORLD_UNTIL(&world, world.tcp_eof);
+        CHECK(strstr(world.text, "200") != NULL);
+        CHECK_INT(world_stats(&world).conns_accepted, ==, i + 1);
+    }
+    world_stop(&world);
+}

@@ -320,3 +320,33 @@ def test_a_socket_that_cannot_have_others_beside_it_is_shared(serve):
         assert "quic: all workers share one socket" in server.output
         server.signal(signal.SIGTERM)
         assert server.end() == 0, server.output
+
+
+def test_I5_new_connections_are_served_during_a_replacement(serve):
+    """Clients that connect again and again notice nothing of it."""
+
+    @aio
+    async def run(server):
+        address, _ = await started(server)
+        over, served = asyncio.Event(), 0
+
+        async def client():
+            nonlocal served
+            while not over.is_set():
+                async with Peer(address) as peer:
+                    await peer.ask()
+                    served += 1
+
+        clients = [asyncio.create_task(client()) for _ in range(3)]
+        for count in (4, 6):
+            server.signal(signal.SIGHUP)
+            await started(server, count)
+            await asyncio.to_thread(server.matches, "stopped$", count - 2)
+        over.set()
+        await asyncio.gather(*clients)
+        assert served > 0
+
+    with serve() as server:
+        run(server)
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0, server.output

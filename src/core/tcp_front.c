@@ -196,9 +196,8 @@ static void start_engine(struct ph_tcp_conn *conn, bool is_h2)
         conn->engine = ph_h2_conn_new(&server->h2_config, &server->http_sink, &conn->path, tls,
                                       &conn->out, &server->stats, server->now);
     else
-        conn->engine =
-            ph_h1_conn_engine(ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path,
-                                             tls, &conn->out, &server->stats, server->now));
+        conn->engine = ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path, tls,
+                                      &conn->out, &server->stats, server->now);
     if (server->is_draining)
         conn->engine->ops->drain(conn->engine);
 }

@@ -7,7 +7,7 @@
  *
  * Sans-I/O: bytes and the time come in through feed, eof, sent and expire; only these call the
  * sink. What an answer causes (the next request may begin, the connection is over) takes effect in
- * them, and ph_h1_conn_next() says "at once" while something is due.
+ * them, and next() says "at once" while something is due.
  *
  * Invariants: at most pipelined_max + 1 exchanges are alive; at most body_window bytes of body are
  * with the owner unconsumed; after a fault nothing more is parsed; an answer to a fault is the last
@@ -15,45 +15,14 @@
  */
 #include "http_internal.h"
 
-void ph_h1_config_default(struct ph_h1_config *config)
+static struct ph_h1_conn *conn_of(struct ph_tcp_engine *engine)
 {
-    *config = (struct ph_h1_config){
-        .limits = {.head_bytes = 65536, .head_fields = 100, .target_bytes = 8192},
-        .max_body = 16 * 1024 * 1024,
-        .header_timeout = 10 * PH_SEC,
-        .body_timeout = 30 * PH_SEC,
-        .keep_alive_timeout = 15 * PH_SEC,
-        .keep_alive_requests = 10000,
-        .pipelined_max = 16,
-        .body_window = 256 * 1024,
-        .chunk_overhead = 100 * 1024,
-        .chunk_extension = 256,
-    };
+    return PH_CONTAINER(engine, struct ph_h1_conn, engine);
 }
 
-static void conn_arm(struct ph_h1_conn *conn);
-
-struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
-                                  const struct ph_exchange_sink *sink, const struct ph_path *path,
-                                  const struct ph_tls_info *tls, struct ph_sliceq *out,
-                                  struct ph_stats *stats, uint64_t now)
+static const struct ph_h1_conn *const_conn_of(const struct ph_tcp_engine *engine)
 {
-    struct ph_h1_conn *conn = ph_alloc(sizeof(*conn));
-    ph_live_add(PH_LIVE_H1_CONN, 1);
-    conn->engine.ops = &ph_h1_engine_ops;
-    conn->config = config;
-    conn->sink = sink;
-    conn->stats = stats;
-    conn->out = out;
-    conn->path = *path;
-    conn->tls = tls;
-    conn->now = conn->wait_since = now;
-    ph_h1_parser_init(&conn->parser, &config->limits, tls != NULL);
-    conn->parser.websocket = config->websocket;
-    ph_h1_chunked_init(&conn->chunked, config);
-    ph_list_init(&conn->exchanges);
-    conn_arm(conn);
-    return conn;
+    return PH_CONTAINER((uintptr_t)engine, const struct ph_h1_conn, engine);
 }
 
 /* --- Exchanges --- */
@@ -94,18 +63,6 @@ static void exchange_close(struct ph_h1_exchange *ex, bool clean)
     if (ex->is_dispatched)
         sink->on_closed(sink->self, &ex->base, clean, 0);
     exchange_free(ex);
-}
-
-void ph_h1_conn_free(struct ph_h1_conn *conn)
-{
-    conn->is_aborted = true; /* what the sink does from here on goes nowhere */
-    for (struct ph_link *link; (link = ph_list_take(&conn->exchanges)) != NULL;)
-        exchange_close(PH_CONTAINER(link, struct ph_h1_exchange, link), false);
-    ph_h1_parser_fini(&conn->parser);
-    ph_h1_chunked_fini(&conn->chunked);
-    ph_free(conn->pieces);
-    ph_live_add(PH_LIVE_H1_CONN, -1);
-    ph_free(conn);
 }
 
 /* --- The end of a connection --- */
@@ -397,7 +354,7 @@ static void read_head(struct ph_h1_conn *conn, const uint8_t **p, const uint8_t 
         on_head(conn);
 }
 
-bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn)
+static bool wants_input(const struct ph_h1_conn *conn)
 {
     if (conn->is_aborted || conn->is_closing || conn->pending != NULL)
         return false;
@@ -421,7 +378,7 @@ bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn)
 
 static bool can_read(const struct ph_h1_conn *conn)
 {
-    return conn->reading != PH_H1_UPGRADING && ph_h1_conn_wants_input(conn);
+    return conn->reading != PH_H1_UPGRADING && wants_input(conn);
 }
 
 /* Eats one run of bytes; stops early when no more is wanted. */
@@ -494,7 +451,7 @@ static uint64_t wait_key(const struct ph_h1_conn *conn);
 /* And nothing is likely to be on its way either. */
 static bool is_drained(const struct ph_h1_conn *conn)
 {
-    if (!is_quiet(conn) || !ph_h1_conn_wants_input(conn))
+    if (!is_quiet(conn) || !wants_input(conn))
         return is_quiet(conn);
     return wait_key(conn) == conn->wait_key && conn->now >= conn->wait_since + PH_H1_DRAIN_IDLE;
 }
@@ -529,7 +486,7 @@ enum wait { WAIT_NONE, WAIT_IDLE, WAIT_HEAD, WAIT_BODY };
 
 static enum wait wait_kind(const struct ph_h1_conn *conn)
 {
-    if (conn->is_aborted || conn->is_closing || !ph_h1_conn_wants_input(conn))
+    if (conn->is_aborted || conn->is_closing || !wants_input(conn))
         return WAIT_NONE;
     if (conn->reading == PH_H1_UPGRADING || conn->reading == PH_H1_TUNNEL)
         return WAIT_NONE; /* the time of a tunnel is its owner's */
@@ -573,8 +530,9 @@ static void conn_arm(struct ph_h1_conn *conn)
     }
 }
 
-uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn)
+static uint64_t engine_next(const struct ph_tcp_engine *engine)
 {
+    const struct ph_h1_conn *conn = const_conn_of(engine);
     if (conn->is_aborted)
         return PH_NEVER;
     if (is_work_due(conn) || wait_key(conn) != conn->wait_key)
@@ -609,8 +567,9 @@ static void on_timeout(struct ph_h1_conn *conn)
     }
 }
 
-void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now)
+static void engine_expire(struct ph_tcp_engine *engine, uint64_t now)
 {
+    struct ph_h1_conn *conn = conn_of(engine);
     conn->now = now;
     ph_h1_write_flush(conn);
     conn_work(conn);
@@ -627,8 +586,9 @@ void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now)
 
 /* --- The owner's calls --- */
 
-void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now)
+static void engine_feed(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint64_t now)
 {
+    struct ph_h1_conn *conn = conn_of(engine);
     struct iovec iov;
     conn->now = now;
     conn_work(conn);
@@ -644,9 +604,9 @@ void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now
     conn_arm(conn);
 }
 
-void ph_h1_conn_flush(struct ph_h1_conn *conn)
+static void engine_flush(struct ph_tcp_engine *engine)
 {
-    ph_h1_write_flush(conn);
+    ph_h1_write_flush(conn_of(engine));
 }
 
 /* The latest request is whole and said that it is the last one: its client may wait for answers
@@ -661,8 +621,9 @@ static bool has_said_all(const struct ph_h1_conn *conn)
     return is_whole && (last->wants_close || last->base.head.version == 10);
 }
 
-void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now)
+static void engine_eof(struct ph_tcp_engine *engine, uint64_t now)
 {
+    struct ph_h1_conn *conn = conn_of(engine);
     conn->now = now;
     ph_h1_write_flush(conn);
     conn_work(conn);
@@ -683,8 +644,9 @@ void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now)
     conn_arm(conn);
 }
 
-void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now)
+static void engine_sent(struct ph_tcp_engine *engine, size_t n, uint64_t now)
 {
+    struct ph_h1_conn *conn = conn_of(engine);
     conn->now = now;
     PH_ASSERT(n <= conn->unsent);
     conn->unsent -= n;
@@ -705,20 +667,95 @@ void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now)
     conn_arm(conn);
 }
 
-bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort)
+static bool engine_wants_input(const struct ph_tcp_engine *engine)
 {
+    return wants_input(const_conn_of(engine));
+}
+
+static bool engine_is_done(const struct ph_tcp_engine *engine, bool *abort)
+{
+    const struct ph_h1_conn *conn = const_conn_of(engine);
     *abort = conn->is_aborted;
     return conn->is_aborted || conn->is_closing;
 }
 
-bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn)
+static bool engine_is_cut_framed(const struct ph_tcp_engine *engine)
 {
-    return conn->is_cut_framed;
+    return const_conn_of(engine)->is_cut_framed;
 }
 
-void ph_h1_conn_drain(struct ph_h1_conn *conn)
+static void engine_drain(struct ph_tcp_engine *engine)
 {
+    struct ph_h1_conn *conn = conn_of(engine);
     conn->is_draining = true;
     if (is_drained(conn))
         conn_close(conn);
+}
+
+static void engine_free(struct ph_tcp_engine *engine)
+{
+    struct ph_h1_conn *conn = conn_of(engine);
+    conn->is_aborted = true; /* what the sink does from here on goes nowhere */
+    for (struct ph_link *link; (link = ph_list_take(&conn->exchanges)) != NULL;)
+        exchange_close(PH_CONTAINER(link, struct ph_h1_exchange, link), false);
+    ph_h1_parser_fini(&conn->parser);
+    ph_h1_chunked_fini(&conn->chunked);
+    ph_free(conn->pieces);
+    ph_live_add(PH_LIVE_H1_CONN, -1);
+    ph_free(conn);
+}
+
+static const struct ph_tcp_engine_ops engine_ops = {
+    .free = engine_free,
+    .flush = engine_flush,
+    .feed = engine_feed,
+    .eof = engine_eof,
+    .sent = engine_sent,
+    .expire = engine_expire,
+    .next = engine_next,
+    .wants_input = engine_wants_input,
+    .is_done = engine_is_done,
+    .is_cut_framed = engine_is_cut_framed,
+    .drain = engine_drain,
+};
+
+/* --- Beginning --- */
+
+void ph_h1_config_default(struct ph_h1_config *config)
+{
+    *config = (struct ph_h1_config){
+        .limits = {.head_bytes = 65536, .head_fields = 100, .target_bytes = 8192},
+        .max_body = 16 * 1024 * 1024,
+        .header_timeout = 10 * PH_SEC,
+        .body_timeout = 30 * PH_SEC,
+        .keep_alive_timeout = 15 * PH_SEC,
+        .keep_alive_requests = 10000,
+        .pipelined_max = 16,
+        .body_window = 256 * 1024,
+        .chunk_overhead = 100 * 1024,
+        .chunk_extension = 256,
+    };
+}
+
+struct ph_tcp_engine *ph_h1_conn_new(const struct ph_h1_config *config,
+                                     const struct ph_exchange_sink *sink,
+                                     const struct ph_path *path, const struct ph_tls_info *tls,
+                                     struct ph_sliceq *out, struct ph_stats *stats, uint64_t now)
+{
+    struct ph_h1_conn *conn = ph_alloc(sizeof(*conn));
+    ph_live_add(PH_LIVE_H1_CONN, 1);
+    conn->engine.ops = &engine_ops;
+    conn->config = config;
+    conn->sink = sink;
+    conn->stats = stats;
+    conn->out = out;
+    conn->path = *path;
+    conn->tls = tls;
+    conn->now = conn->wait_since = now;
+    ph_h1_parser_init(&conn->parser, &config->limits, tls != NULL);
+    conn->parser.websocket = config->websocket;
+    ph_h1_chunked_init(&conn->chunked, config);
+    ph_list_init(&conn->exchanges);
+    conn_arm(conn);
+    return &conn->engine;
 }

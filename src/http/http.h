@@ -214,14 +214,15 @@ int ph_exchange_on_end(struct ph_exchange *ex);
  * given when it was made; the time comes with every call.
  *
  * The owner's turn: feed what came (and what still waits in `in` whenever wants_input has become
- * true), flush, write the queue, sent. The sink is called inside feed, eof, sent, expire and free
- * only, and may call any ph_exchange_* function; it must not free the engine. After any other call
- * `next` may have become "at once". */
+ * true: after consume, after a response), flush, write the queue, sent. The sink is called inside
+ * feed, eof, sent, expire and free only, and may call any ph_exchange_* function; it must not free
+ * the engine. After any other call `next` may have become "at once". */
 struct ph_tcp_engine;
 struct ph_tcp_engine_ops {
     /* Exchanges under way get on_closed(clean = false). */
     void (*free)(struct ph_tcp_engine *engine);
-    /* Makes output that was held back, before the queue is written. */
+    /* Makes output that was held back (heads, in the hope of a length that can be told), before the
+     * queue is written; without it that leaves with the next expire. */
     void (*flush)(struct ph_tcp_engine *engine);
     /* Eats bytes from `in`, advancing and dropping, as long as it wants input. */
     void (*feed)(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint64_t now);
@@ -233,7 +234,8 @@ struct ph_tcp_engine_ops {
     /* The owner closes the socket once the queue is empty. `abort`: the end must be unclean (RST,
      * no close_notify), or a response that was cut could pass for whole. */
     bool (*is_done)(const struct ph_tcp_engine *engine, bool *abort);
-    /* Of an abort: the queue is worth writing, and after it a FIN is enough. */
+    /* Of an abort: the queue is worth writing, and after it a FIN is enough, since the framing of
+     * the last response shows that it was cut. */
     bool (*is_cut_framed)(const struct ph_tcp_engine *engine);
     void (*drain)(struct ph_tcp_engine *engine); /* finish what is under way, then done */
 };
@@ -248,12 +250,6 @@ struct ph_tcp_engine {
  * answered in order. Pipelined requests are handed out together as long as all of them are GET,
  * HEAD or OPTIONS without a body (RFC 9112 9.3.2), otherwise one after the other.
  *
- * The owner's turn: feed what came (and what still waits in `in` whenever wants_input has become
- * true: after consume, after a response), then ph_h1_conn_flush(), then write `out`, then
- * ph_h1_conn_sent(). The sink is called inside feed, eof, sent, expire and free only, and may call
- * any ph_exchange_* function; it must not free the connection. After any other call
- * ph_h1_conn_next() may have become "at once".
- *
  * A finished sending side of the peer (eof) within a request is its departure. After whole requests
  * it may be no more than "that was all": so it is read from a client that said as much, in HTTP/1.0
  * or with "connection: close" in its last request, and the answers under way still go out (RFC 9112
@@ -263,8 +259,6 @@ struct ph_tcp_engine {
  *
  * Closing: when is_done, shut down the sending side first and read for a moment, so that bytes
  * still on their way do not turn into a reset that destroys the response (RFC 9112 9.6). */
-struct ph_h1_conn;
-
 struct ph_h1_config {
     struct ph_http_limits limits;
     uint64_t max_body;                                         /* bytes; 413 above. 0: none */
@@ -278,36 +272,12 @@ struct ph_h1_config {
 };
 void ph_h1_config_default(struct ph_h1_config *config);
 
-/* Outgoing bytes are appended to `out` (plaintext; the owner encrypts and writes it, then says
- * ph_h1_conn_sent()). `config`, `sink`, `stats`, `out` and `tls` (NULL: cleartext) are borrowed for
- * its life. */
-struct ph_h1_conn *ph_h1_conn_new(const struct ph_h1_config *config,
-                                  const struct ph_exchange_sink *sink, const struct ph_path *path,
-                                  const struct ph_tls_info *tls, struct ph_sliceq *out,
-                                  struct ph_stats *stats, uint64_t now);
-/* Frees it; exchanges under way get on_closed(clean = false). */
-void ph_h1_conn_free(struct ph_h1_conn *conn);
-/* Writes response heads that are held back in the hope of a single write whose length can be told.
- * Call it before `out` is written; without it they leave with the next expire. */
-void ph_h1_conn_flush(struct ph_h1_conn *conn);
-/* Eats bytes from `in` (from its cursor, advancing and dropping) until it needs more, the
- * application must consume, or the connection is to be closed. */
-void ph_h1_conn_feed(struct ph_h1_conn *conn, struct ph_sliceq *in, uint64_t now);
-void ph_h1_conn_eof(struct ph_h1_conn *conn, uint64_t now); /* the peer finished sending */
-void ph_h1_conn_sent(struct ph_h1_conn *conn, size_t n, uint64_t now); /* n bytes of `out` left */
-void ph_h1_conn_expire(struct ph_h1_conn *conn, uint64_t now);
-uint64_t ph_h1_conn_next(const struct ph_h1_conn *conn);    /* when to call expire; PH_NEVER */
-bool ph_h1_conn_wants_input(const struct ph_h1_conn *conn); /* false: do not read the socket now */
-/* The owner closes the socket once `out` is empty. `abort`: the response was cut (or the peer is
- * gone, or does not read): whatever of `out` still goes out must be followed by an unclean end, RST
- * or no close_notify; nothing in `out` looks like a complete response. */
-bool ph_h1_conn_is_done(const struct ph_h1_conn *conn, bool *abort);
-/* Of an abort: `out` is worth writing, and after it a FIN is enough. The chunks or the declared
- * length of the last response show that it was cut; those before it are whole. */
-bool ph_h1_conn_is_cut_framed(const struct ph_h1_conn *conn);
-void ph_h1_conn_drain(struct ph_h1_conn *conn); /* finish what is under way, then done */
-struct ph_tcp_engine *
-ph_h1_conn_engine(struct ph_h1_conn *conn); /* the same functions, as a table */
+/* Outgoing bytes are appended to `out`. `config`, `sink`, `stats`, `out` and `tls` (NULL:
+ * cleartext) are borrowed for its life. */
+struct ph_tcp_engine *ph_h1_conn_new(const struct ph_h1_config *config,
+                                     const struct ph_exchange_sink *sink,
+                                     const struct ph_path *path, const struct ph_tls_info *tls,
+                                     struct ph_sliceq *out, struct ph_stats *stats, uint64_t now);
 
 /* --- HTTP/2 --- */
 

@@ -199,7 +199,6 @@ struct ph_h1_conn {
 /* The exchange whose output goes to the wire now; NULL when all are emitted. */
 struct ph_h1_exchange *ph_h1_current(const struct ph_h1_conn *conn);
 extern const struct ph_exchange_ops ph_h1_ops;
-extern const struct ph_tcp_engine_ops ph_h1_engine_ops;
 /* Makes held-back heads whole. */
 void ph_h1_write_flush(struct ph_h1_conn *conn);
 /* Appends the answer to conn->fault. */

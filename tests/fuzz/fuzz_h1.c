@@ -29,7 +29,7 @@ struct seen {
 struct run {
     struct ph_h1_config config;
     struct ph_exchange_sink sink;
-    struct ph_h1_conn *conn;
+    struct ph_tcp_engine *engine;
     struct ph_sliceq in, out;
     struct ph_stats stats;
     struct text log, wire;
@@ -226,13 +226,13 @@ static void on_closed(void *self, struct ph_exchange *ex, bool clean, uint64_t c
 static void take_output(struct run *run)
 {
     struct iovec iov;
-    ph_h1_conn_flush(run->conn);
+    run->engine->ops->flush(run->engine);
     while (ph_sliceq_gather(&run->out, &iov, 1, SIZE_MAX) == 1) {
         size_t n = iov.iov_len;
         text_add(&run->wire, iov.iov_base, n);
         ph_sliceq_advance(&run->out, n);
         ph_sliceq_drop(&run->out, n);
-        ph_h1_conn_sent(run->conn, n, 1);
+        run->engine->ops->sent(run->engine, n, 1);
     }
 }
 
@@ -240,12 +240,12 @@ static void turn(struct run *run)
 {
     for (int i = 0;; i++) {
         size_t waiting = run->in.unsent, wire = run->wire.n;
-        if (waiting > 0 && ph_h1_conn_wants_input(run->conn))
-            ph_h1_conn_feed(run->conn, &run->in, 1);
+        if (waiting > 0 && run->engine->ops->wants_input(run->engine))
+            run->engine->ops->feed(run->engine, &run->in, 1);
         take_output(run);
-        bool due = ph_h1_conn_next(run->conn) <= 1;
+        bool due = run->engine->ops->next(run->engine) <= 1;
         if (due)
-            ph_h1_conn_expire(run->conn, 1);
+            run->engine->ops->expire(run->engine, 1);
         if (!due && run->in.unsent == waiting && run->wire.n == wire)
             return;
         MUST(i < 100000);
@@ -275,7 +275,7 @@ static void run_init(struct run *run)
                                           .on_closed = on_closed};
     ph_sliceq_init(&run->in);
     ph_sliceq_init(&run->out);
-    run->conn = ph_h1_conn_new(&run->config, &run->sink, &path, NULL, &run->out, &run->stats, 1);
+    run->engine = ph_h1_conn_new(&run->config, &run->sink, &path, NULL, &run->out, &run->stats, 1);
 }
 
 /* `seed` 0: in one piece. */
@@ -293,9 +293,9 @@ static void run_feed(struct run *run, const uint8_t *data, size_t n, uint32_t se
         turn(run);
     }
     bool abort_;
-    if (ph_h1_conn_is_done(run->conn, &abort_)) {
+    if (run->engine->ops->is_done(run->engine, &abort_)) {
         size_t wire = run->wire.n, log = run->log.n, waiting = run->in.unsent;
-        ph_h1_conn_feed(run->conn, &run->in, 1);
+        run->engine->ops->feed(run->engine, &run->in, 1);
         turn(run);
         MUST(run->wire.n == wire && run->log.n == log && run->in.unsent == waiting);
     }
@@ -303,7 +303,7 @@ static void run_feed(struct run *run, const uint8_t *data, size_t n, uint32_t se
 
 static void run_fini(struct run *run)
 {
-    ph_h1_conn_free(run->conn);
+    run->engine->ops->free(run->engine);
     for (size_t i = 0; i < run->count; i++)
         MUST(run->seen[i].closed);
     ph_sliceq_fini(&run->in);
@@ -330,11 +330,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     run_init(&pieces);
     run_feed(&pieces, data, n, seed | 1);
     bool a, b;
-    MUST(ph_h1_conn_is_done(whole.conn, &a) == ph_h1_conn_is_done(pieces.conn, &b) && a == b);
+    MUST(whole.engine->ops->is_done(whole.engine, &a) ==
+             pieces.engine->ops->is_done(pieces.engine, &b) &&
+         a == b);
     MUST(is_same(&whole.log, &pieces.log));
     MUST(a || is_same(&whole.wire, &pieces.wire)); /* what an abort overtakes is a matter of time */
-    ph_h1_conn_eof(whole.conn, 1);
-    ph_h1_conn_expire(pieces.conn, PH_SEC * 1000);
+    whole.engine->ops->eof(whole.engine, 1);
+    pieces.engine->ops->expire(pieces.engine, PH_SEC * 1000);
     run_fini(&whole);
     run_fini(&pieces);
     return 0;

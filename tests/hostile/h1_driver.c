@@ -115,24 +115,24 @@ static void on_closed(void *self, struct ph_exchange *ex, bool clean, uint64_t c
 }
 
 /* Feeds everything and takes what is said, until nothing moves. */
-static void turn(struct ph_h1_conn *conn, struct ph_sliceq *in, struct ph_sliceq *out)
+static void turn(struct ph_tcp_engine *engine, struct ph_sliceq *in, struct ph_sliceq *out)
 {
     for (bool moved = true; moved;) {
         struct iovec iov;
         size_t waiting = in->unsent;
-        if (waiting > 0 && ph_h1_conn_wants_input(conn))
-            ph_h1_conn_feed(conn, in, 1);
+        if (waiting > 0 && engine->ops->wants_input(engine))
+            engine->ops->feed(engine, in, 1);
         moved = in->unsent != waiting;
-        ph_h1_conn_flush(conn);
+        engine->ops->flush(engine);
         while (ph_sliceq_gather(out, &iov, 1, SIZE_MAX) == 1) {
             size_t n = iov.iov_len;
             ph_sliceq_advance(out, n);
             ph_sliceq_drop(out, n);
-            ph_h1_conn_sent(conn, n, 1);
+            engine->ops->sent(engine, n, 1);
             moved = true;
         }
-        if (ph_h1_conn_next(conn) <= 1) {
-            ph_h1_conn_expire(conn, 1);
+        if (engine->ops->next(engine) <= 1) {
+            engine->ops->expire(engine, 1);
             moved = true;
         }
     }
@@ -150,9 +150,11 @@ static void put_text(const char *p, size_t n)
     MUST(n == 0 || fwrite(p, 1, n, stdout) == n);
 }
 
-static void put_result(struct run *run, const struct ph_h1_conn *conn)
+static void put_result(struct run *run, const struct ph_tcp_engine *engine)
 {
     bool abort_;
+    const struct ph_h1_conn *conn =
+        PH_CONTAINER((uintptr_t)engine, const struct ph_h1_conn, engine);
     const char *why = conn->fault.why != NULL ? conn->fault.why : "";
     put_number((uint32_t)run->count);
     for (size_t i = 0; i < run->count; i++) {
@@ -166,7 +168,7 @@ static void put_result(struct run *run, const struct ph_h1_conn *conn)
         put_text(seen->trailers.p, seen->trailers.n);
     }
     put_text(why, strlen(why));
-    putchar(ph_h1_conn_is_done(conn, &abort_) || !ph_h1_conn_wants_input(conn));
+    putchar(engine->ops->is_done(engine, &abort_) || !engine->ops->wants_input(engine));
 }
 
 static void run_stream(const struct ph_h1_config *config, const uint8_t *data, size_t n)
@@ -183,11 +185,11 @@ static void run_stream(const struct ph_h1_config *config, const uint8_t *data, s
     run.sink.self = &run;
     ph_sliceq_init(&in);
     ph_sliceq_init(&out);
-    struct ph_h1_conn *conn = ph_h1_conn_new(config, &run.sink, &path, NULL, &out, &stats, 1);
+    struct ph_tcp_engine *engine = ph_h1_conn_new(config, &run.sink, &path, NULL, &out, &stats, 1);
     ph_sliceq_push(&in, (struct ph_slice){.p = data, .n = n});
-    turn(conn, &in, &out);
-    put_result(&run, conn);
-    ph_h1_conn_free(conn);
+    turn(engine, &in, &out);
+    put_result(&run, engine);
+    engine->ops->free(engine);
     ph_sliceq_fini(&in);
     ph_sliceq_fini(&out);
     for (size_t i = 0; i < run.count; i++) {

@@ -13,7 +13,7 @@
 struct rig {
     struct ph_h1_config config;
     struct ph_exchange_sink sink;
-    struct ph_h1_conn *conn;
+    struct ph_tcp_engine *engine;
     struct ph_sliceq in, out;
     struct ph_stats stats;
     uint64_t now;
@@ -151,7 +151,7 @@ static inline void rig_start(struct rig *rig)
                                           .on_end = rig_on_end,
                                           .on_acked = rig_on_acked,
                                           .on_closed = rig_on_closed};
-    rig->conn =
+    rig->engine =
         ph_h1_conn_new(&rig->config, &rig->sink, &path, NULL, &rig->out, &rig->stats, rig->now);
 }
 
@@ -169,10 +169,17 @@ static inline struct rig *rig_new(void)
     return rig;
 }
 
+/* The connection is freed under its exchanges. */
+static inline void rig_end(struct rig *rig)
+{
+    rig->engine->ops->free(rig->engine);
+    rig->engine = NULL;
+}
+
 static inline void rig_free(struct rig *rig)
 {
-    if (rig->conn != NULL)
-        ph_h1_conn_free(rig->conn);
+    if (rig->engine != NULL)
+        rig_end(rig);
     CHECK_INT(rig->closed_clean + rig->closed_cut, ==, rig->count);
     ph_sliceq_fini(&rig->in);
     ph_sliceq_fini(&rig->out);
@@ -182,18 +189,43 @@ static inline void rig_free(struct rig *rig)
     ph_free(rig);
 }
 
+static inline bool rig_wants_input(const struct rig *rig)
+{
+    return rig->engine->ops->wants_input(rig->engine);
+}
+
+static inline uint64_t rig_next(const struct rig *rig)
+{
+    return rig->engine->ops->next(rig->engine);
+}
+
+static inline void rig_eof(struct rig *rig)
+{
+    rig->engine->ops->eof(rig->engine, rig->now);
+}
+
+static inline void rig_drain(struct rig *rig)
+{
+    rig->engine->ops->drain(rig->engine);
+}
+
+static inline bool rig_is_cut_framed(const struct rig *rig)
+{
+    return rig->engine->ops->is_cut_framed(rig->engine);
+}
+
 /* Takes at most `max` bytes of output, as a socket would. */
 static inline size_t rig_take(struct rig *rig, size_t max)
 {
     struct iovec iov;
     size_t total = 0;
-    ph_h1_conn_flush(rig->conn);
+    rig->engine->ops->flush(rig->engine);
     while (max > 0 && ph_sliceq_gather(&rig->out, &iov, 1, max) == 1) {
         size_t n = iov.iov_len;
         rig_append(&rig->wire, &rig->wire_len, iov.iov_base, n);
         ph_sliceq_advance(&rig->out, n);
         ph_sliceq_drop(&rig->out, n);
-        ph_h1_conn_sent(rig->conn, n, rig->now);
+        rig->engine->ops->sent(rig->engine, n, rig->now);
         max -= n;
         total += n;
     }
@@ -205,12 +237,12 @@ static inline void rig_turn(struct rig *rig)
 {
     for (int i = 0; i < 1000; i++) {
         size_t waiting = rig->in.unsent;
-        if (ph_h1_conn_wants_input(rig->conn) && waiting > 0)
-            ph_h1_conn_feed(rig->conn, &rig->in, rig->now);
+        if (rig_wants_input(rig) && waiting > 0)
+            rig->engine->ops->feed(rig->engine, &rig->in, rig->now);
         size_t sent = rig_take(rig, SIZE_MAX);
-        bool due = ph_h1_conn_next(rig->conn) <= rig->now;
+        bool due = rig_next(rig) <= rig->now;
         if (due)
-            ph_h1_conn_expire(rig->conn, rig->now);
+            rig->engine->ops->expire(rig->engine, rig->now);
         if (sent == 0 && !due && rig->in.unsent == waiting)
             return;
     }
@@ -236,9 +268,9 @@ static inline void rig_say(struct rig *rig, const char *text)
 static inline void rig_wait(struct rig *rig, uint64_t ns)
 {
     uint64_t end = rig->now + ns;
-    while (ph_h1_conn_next(rig->conn) <= end) {
-        rig->now = PH_MAX(rig->now, ph_h1_conn_next(rig->conn));
-        ph_h1_conn_expire(rig->conn, rig->now);
+    while (rig_next(rig) <= end) {
+        rig->now = PH_MAX(rig->now, rig_next(rig));
+        rig->engine->ops->expire(rig->engine, rig->now);
         rig_turn(rig);
     }
     rig->now = end;
@@ -262,13 +294,13 @@ static inline int rig_write(struct rig *rig, size_t i, const char *text, bool fi
 static inline bool rig_is_done(const struct rig *rig)
 {
     bool abort;
-    return ph_h1_conn_is_done(rig->conn, &abort) && !abort;
+    return rig->engine->ops->is_done(rig->engine, &abort) && !abort;
 }
 
 static inline bool rig_is_aborted(const struct rig *rig)
 {
     bool abort;
-    return ph_h1_conn_is_done(rig->conn, &abort) && abort;
+    return rig->engine->ops->is_done(rig->engine, &abort) && abort;
 }
 
 static inline size_t count_of(const char *text, const char *part)

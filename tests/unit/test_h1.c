@@ -141,7 +141,7 @@ TEST(h1, connection_close_ends_after_the_answer)
         CHECK_STR(rig->log, "GET h /1;end;"); /* nothing after it is looked at */
         CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         CHECK(rig_is_done(rig));
-        CHECK(!ph_h1_conn_wants_input(rig->conn));
+        CHECK(!rig_wants_input(rig));
         rig_free(rig);
     }
 }
@@ -152,7 +152,7 @@ TEST(h1, connection_close_with_a_body_ends_after_the_answer)
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
                  "ab" GET);
     CHECK_STR(rig->log, "POST h /;body(ab)end;");
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
@@ -214,7 +214,7 @@ TEST(h1, held_head_leaves_with_the_flush)
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig->out.bytes, ==, 0);
-    CHECK_INT(ph_h1_conn_next(rig->conn), <=, rig->now); /* an owner without flush sees it too */
+    CHECK_INT(rig_next(rig), <=, rig->now); /* an owner without flush sees it too */
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
     CHECK_INT(rig_write(rig, 0, "event", false), ==, 0);
@@ -298,12 +298,12 @@ TEST(h1, continue_is_sent_when_the_reader_waits)
     struct rig *rig = rig_new();
     rig_say(rig, post);
     CHECK_STR(rig->wire, "");
-    CHECK_INT(ph_h1_conn_next(rig->conn), ==, PH_NEVER); /* the client is right to wait */
+    CHECK_INT(rig_next(rig), ==, PH_NEVER); /* the client is right to wait */
     ph_exchange_consume(rig->ex[0], 0);
     ph_exchange_consume(rig->ex[0], 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 100 Continue\r\n\r\n");
-    CHECK_INT(ph_h1_conn_next(rig->conn), ==, rig->now + rig->config.body_timeout);
+    CHECK_INT(rig_next(rig), ==, rig->now + rig->config.body_timeout);
     rig_say(rig, "hello");
     CHECK_STR(rig->log, "POST h /;body(hello)end;");
     rig_free(rig);
@@ -340,11 +340,11 @@ TEST(h1, body_window_stops_reading)
     rig->config.body_window = 10;
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n01234567890123456789");
     CHECK_INT(rig->body_bytes, ==, 10);
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK_INT(rig->in.unsent, ==, 10);
-    CHECK_INT(ph_h1_conn_next(rig->conn), ==, PH_NEVER); /* the application is slow, not the peer */
+    CHECK_INT(rig_next(rig), ==, PH_NEVER); /* the application is slow, not the peer */
     ph_exchange_consume(rig->ex[0], 3);
-    CHECK(ph_h1_conn_wants_input(rig->conn));
+    CHECK(rig_wants_input(rig));
     rig_turn(rig);
     CHECK_INT(rig->body_bytes, ==, 13);
     ph_exchange_consume(rig->ex[0], 10);
@@ -399,9 +399,9 @@ TEST(h1, unsafe_requests_wait_for_their_turn)
     rig_say(rig, post);
     rig_say(rig, GET);
     CHECK_STR(rig->log, "GET h /;end;");
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
-    CHECK_INT(ph_h1_conn_next(rig->conn), <=, rig->now);
+    CHECK_INT(rig_next(rig), <=, rig->now);
     rig_turn(rig);
     CHECK_STR(rig->log, "GET h /;end;POST h /p;body(x)end;");
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, true), ==, 0);
@@ -418,10 +418,10 @@ TEST(h1, requests_parsed_ahead_are_limited)
     for (int i = 0; i < 10; i++)
         rig_say(rig, GET);
     CHECK_INT(rig->count, ==, 4); /* the one in work and three ahead */
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
-    ph_h1_conn_flush(rig->conn);
-    CHECK(!ph_h1_conn_wants_input(rig->conn)); /* not before its bytes have left */
+    rig->engine->ops->flush(rig->engine);
+    CHECK(!rig_wants_input(rig)); /* not before its bytes have left */
     rig_turn(rig);
     CHECK_INT(rig->count, ==, 5);
     rig_free(rig);
@@ -513,7 +513,7 @@ TEST(h1, stopped_body_is_read_for_nobody)
     char *block = ph_alloc(70000);
     rig_feed(rig, block, 70000);
     CHECK_INT(rig->in.unsent, ==, 70000 - 65536);
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
@@ -533,8 +533,7 @@ TEST(h1, reset_cuts_without_a_clean_end)
     CHECK_INT(rig_write(rig, 0, "cd", true), ==, PH_E_CLOSED);
     rig_turn(rig);
     CHECK_INT(rig->closed_cut, ==, 0); /* never inside of the call, but at the end */
-    ph_h1_conn_free(rig->conn);
-    rig->conn = NULL;
+    rig_end(rig);
     CHECK_INT(rig->closed_cut, ==, 1);
     CHECK(strstr(rig->wire, "0\r\n\r\n") == NULL);
     rig_free(rig);
@@ -563,13 +562,12 @@ TEST(h1, reset_of_a_later_response_leaves_those_before_it_whole)
         rig_turn(rig);
         CHECK(!rig_is_aborted(rig));
         CHECK_INT(rig_write(rig, 0, "owly", true), ==, 0);
-        CHECK(rig_is_aborted(rig) && ph_h1_conn_is_cut_framed(rig->conn));
+        CHECK(rig_is_aborted(rig) && rig_is_cut_framed(rig));
         rig_turn(rig);
         CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nslowly"
                              "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n");
         CHECK_INT(rig->closed_clean, ==, 1);
-        ph_h1_conn_free(rig->conn);
-        rig->conn = NULL;
+        rig_end(rig);
         CHECK_INT(rig->closed_cut, ==, 2);
         rig_free(rig);
     }
@@ -607,11 +605,11 @@ TEST(h1, only_framing_shows_a_cut)
     for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
         struct rig *rig = rig_new();
         rig_say(rig, cases[i].request);
-        CHECK(!ph_h1_conn_is_cut_framed(rig->conn));
+        CHECK(!rig_is_cut_framed(rig));
         CHECK_INT(rig_respond(rig, 0, 200, cases[i].name, "9", false), ==, 0);
         ph_exchange_reset(rig->ex[0], 0);
         CHECK(rig_is_aborted(rig));
-        CHECK_INT(ph_h1_conn_is_cut_framed(rig->conn), ==, cases[i].is_framed);
+        CHECK_INT(rig_is_cut_framed(rig), ==, cases[i].is_framed);
         rig_free(rig);
     }
 }
@@ -679,7 +677,7 @@ TEST(h1, acknowledgements_count_body_bytes_only)
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "0123456789", false), ==, 0);
-    ph_h1_conn_flush(rig->conn);
+    rig->engine->ops->flush(rig->engine);
     size_t head = strlen("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n");
     rig_take(rig, head);
     CHECK_INT(rig->acked, ==, 0);
@@ -716,24 +714,24 @@ TEST(h1, end_after_everything_has_left_closes_the_exchange)
 TEST(h1, eof)
 {
     struct rig *rig = rig_new(); /* idle: a clean end */
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_done(rig));
     rig_free(rig);
     rig = rig_new(); /* in the middle of a head */
     rig_say(rig, "GET / HT");
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_done(rig));
     CHECK_STR(rig->wire, "");
     rig_free(rig);
     rig = rig_new(); /* the client left before the answer was whole */
     rig_say(rig, GET);
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_aborted(rig));
     rig_free(rig);
     rig = rig_new(); /* the answer is whole: it is still sent */
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_done(rig));
     rig_take(rig, SIZE_MAX);
     CHECK_STR(rig->wire, OK0);
@@ -741,7 +739,7 @@ TEST(h1, eof)
     rig_free(rig);
     rig = rig_new(); /* in the middle of a body */
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_aborted(rig));
     CHECK(strstr(rig->log, "end;") == NULL);
     rig_free(rig);
@@ -774,13 +772,13 @@ TEST(h1, eof_after_the_last_request_waits_for_the_answers)
     for (size_t i = 0; i < PH_COUNT_OF(cases); i++) {
         struct rig *rig = rig_new();
         rig_say(rig, cases[i].said);
-        ph_h1_conn_eof(rig->conn, rig->now);
+        rig_eof(rig);
         CHECK(!rig_is_done(rig));
         CHECK_INT(rig_is_aborted(rig), ==, !cases[i].is_kept);
         for (size_t k = 0; k < cases[i].requests && cases[i].is_kept; k++) {
             rig_wait(rig, 100 * PH_SEC); /* the application takes its time */
             CHECK(!rig_is_done(rig) && !rig_is_aborted(rig));
-            CHECK(!ph_h1_conn_wants_input(rig->conn));
+            CHECK(!rig_wants_input(rig));
             CHECK_INT(rig_respond(rig, k, 200, NULL, NULL, true), ==, 0);
             rig_turn(rig);
         }
@@ -798,14 +796,14 @@ TEST(h1, drain)
     rig->echo = true;
     rig_say(rig, GET);
     rig_wait(rig, PH_H1_DRAIN_IDLE);
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
     rig_free(rig);
     rig = rig_new(); /* a moment ago: what is on its way is answered */
     rig->echo = true;
     rig_say(rig, GET);
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     rig_wait(rig, PH_H1_DRAIN_IDLE - 1);
     CHECK(!rig_is_done(rig));
     rig_say(rig, GET GET);
@@ -815,7 +813,7 @@ TEST(h1, drain)
     CHECK(strstr(rig->wire, "connection: close") != NULL);
     rig_free(rig);
     rig = rig_new(); /* new, and nothing comes */
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     rig_wait(rig, PH_H1_DRAIN_IDLE - 1);
     CHECK(!rig_is_done(rig));
     rig_wait(rig, 1);
@@ -824,7 +822,7 @@ TEST(h1, drain)
     rig_free(rig);
     rig = rig_new(); /* under way: answered with close */
     rig_say(rig, GET);
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     CHECK(!rig_is_done(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
@@ -835,7 +833,7 @@ TEST(h1, drain)
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     rig_turn(rig);
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     CHECK_INT(rig_write(rig, 0, "ab", true), ==, 0);
     rig_turn(rig);
     CHECK(!rig_is_done(rig));
@@ -845,7 +843,7 @@ TEST(h1, drain)
     rig_free(rig);
     rig = rig_new(); /* half a head: a request is under way */
     rig_say(rig, "GET / HTTP/1.1\r\n");
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     CHECK(!rig_is_done(rig));
     rig->echo = true;
     rig_say(rig, "Host: h\r\n\r\n");
@@ -862,8 +860,7 @@ TEST(h1, freed_in_the_middle_of_everything)
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 1, "held", false), ==, 0);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
-    ph_h1_conn_free(rig->conn);
-    rig->conn = NULL;
+    rig_end(rig);
     CHECK_INT(rig->closed_cut, ==, 2);
     rig_free(rig);
 }

@@ -189,7 +189,7 @@ static void expect_bad(const struct bad *bad, size_t index, size_t step)
     CHECK_INT(rig->wire_len, <, 400);
     CHECK_INT(rig->stats.protocol_errors + rig->stats.limit_head + rig->stats.limit_body, ==, 1);
     CHECK_INT(rig->closed_cut, ==, bad->log != NULL);
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     /* Whatever comes next is not even looked at. */
     rig_say(rig, GET);
     CHECK_INT(count_of(rig->wire, "HTTP/1.1 "), ==, 1);
@@ -262,7 +262,7 @@ TEST(h1_bad, fault_after_a_100_answers_in_the_place_of_the_response)
     rig_say(rig, POST "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
     ph_exchange_consume(rig->ex[0], 0);
     ph_sliceq_push_copy(&rig->in, "zz", 2); /* the 100 is still on its way */
-    ph_h1_conn_feed(rig->conn, &rig->in, rig->now);
+    rig->engine->ops->feed(rig->engine, &rig->in, rig->now);
     CHECK_INT(rig->closed_cut, ==, 1);
     rig_turn(rig);
     CHECK(strncmp(rig->wire, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 400 ", 38) == 0);

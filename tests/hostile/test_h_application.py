@@ -292,7 +292,7 @@ async def send_odd_things(rng: random.Random, send: Send, kinds: list[str], n: i
     for _ in range(n):
         message = odd_message(rng, kinds)
         with contextlib.suppress(*EXPECTED):
-            await asyncio.wait_for(send(message), 0.2)  # some of them wait for the peer
+            await asyncio.wait_for(send(message), 0.05)  # some of them wait for the peer
 
 
 @pytest.mark.parametrize("seed", range(2))

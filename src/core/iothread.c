@@ -236,6 +236,8 @@ static void turn(struct ph_server *server)
     server->pipe.io.now = server->now;
     server->admission.is_short = ph_memory_sample(&server->memory, server->now);
     date_renew(server);
+    if (server->quic != NULL)
+        ph_quic_endpoint_tell(server->quic, server->now);
     take_commands(server);
     ph_certs_take(server);
     udp_in(server);

@@ -241,7 +241,8 @@ static uint64_t engine_next(const struct ph_tcp_engine *engine)
         PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
     if (conn->is_aborted)
         return PH_NEVER;
-    if (is_work_due(conn) || (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
+    if (conn->has_untimed || is_work_due(conn) ||
+        (conn->has_more && conn->out->unsent < PH_H2_OUT_MAX))
         return conn->now;
     if (conn->is_closing)
         return PH_NEVER;
@@ -291,19 +292,38 @@ static struct ph_h2_conn *conn_of(struct ph_tcp_engine *engine)
     return PH_CONTAINER(engine, struct ph_h2_conn, engine);
 }
 
+/* The owner says the time; it is right until the call ends. */
+static void begin_call(struct ph_h2_conn *conn, uint64_t now)
+{
+    conn->now = now;
+    conn->is_told = true;
+    if (!conn->has_untimed)
+        return;
+    conn->has_untimed = false;
+    ph_h2_request_time(conn);
+    ph_h2_reply_time(conn);
+    if (conn->is_drain_untimed)
+        conn->drain_at = now + DRAIN_WAIT;
+    conn->is_drain_untimed = false;
+}
+
+static void end_call(struct ph_h2_conn *conn)
+{
+    conn->is_told = false;
+}
+
 static void engine_expire(struct ph_tcp_engine *engine, uint64_t now)
 {
     struct ph_h2_conn *conn = conn_of(engine);
-    conn->now = now;
+    begin_call(conn, now);
     conn_work(conn);
-    if (conn->is_aborted)
-        return;
-    if (!conn->is_closing) {
+    if (!conn->is_closing && !conn->is_aborted) {
         expire_bodies(conn);
         ph_h2_reply_expire(conn);
         expire_conn(conn);
+        conn_work(conn);
     }
-    conn_work(conn);
+    end_call(conn);
 }
 
 /* --- The owner's calls --- */
@@ -367,7 +387,7 @@ static void engine_feed(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint
 {
     struct ph_h2_conn *conn = conn_of(engine);
     struct iovec iov;
-    conn->now = now;
+    begin_call(conn, now);
     conn_work(conn);
     while (engine_wants_input(engine) && ph_sliceq_gather(in, &iov, 1, SIZE_MAX) == 1) {
         size_t n = read_run(conn, iov.iov_base, iov.iov_len);
@@ -375,6 +395,7 @@ static void engine_feed(struct ph_tcp_engine *engine, struct ph_sliceq *in, uint
         ph_sliceq_drop(in, n);
         conn_work(conn);
     }
+    end_call(conn);
 }
 
 static void engine_flush(struct ph_tcp_engine *engine)
@@ -387,20 +408,22 @@ static void engine_flush(struct ph_tcp_engine *engine)
 static void engine_eof(struct ph_tcp_engine *engine, uint64_t now)
 {
     struct ph_h2_conn *conn = conn_of(engine);
-    conn->now = now;
+    begin_call(conn, now);
     conn_work(conn);
     if (conn->stream_count == 0)
         conn->is_closing = true;
     else
         conn->is_aborted = true;
+    end_call(conn);
 }
 
 static void engine_sent(struct ph_tcp_engine *engine, size_t n, uint64_t now)
 {
     struct ph_h2_conn *conn = conn_of(engine);
-    conn->now = now;
+    begin_call(conn, now);
     ph_h2_reply_sent(conn, n);
     conn_work(conn);
+    end_call(conn);
 }
 
 static bool engine_is_done(const struct ph_tcp_engine *engine, bool *abort)
@@ -425,6 +448,7 @@ static void engine_drain(struct ph_tcp_engine *engine)
         return;
     conn->drain = PH_H2_DRAIN_SAID;
     conn->drain_at = conn->now + DRAIN_WAIT;
+    conn->is_drain_untimed = conn->has_untimed = true;
     if (ph_h2_check(conn, nghttp2_submit_shutdown_notice(conn->session)))
         ph_h2_check(conn, nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL));
 }

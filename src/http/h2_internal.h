@@ -28,9 +28,10 @@ struct ph_h2_stream {
     uint64_t deadline;
     struct ph_link stall;         /* conn->stalls, by stall_at: body that waits to be framed */
     uint64_t stall_at, stall_due; /* when it is looked at, and when it has waited too long */
-    size_t stall_moved;           /* bytes framed since stall_due was as late as it gets */
-    struct ph_link fresh;         /* conn->fresh: the sink is about to be told */
-    struct ph_link done;          /* conn->ended, then conn->dead */
+    bool is_body_untimed, is_stall_untimed; /* see conn->has_untimed */
+    size_t stall_moved;   /* bytes framed since stall_due was as late as it gets */
+    struct ph_link fresh; /* conn->fresh: the sink is about to be told */
+    struct ph_link done;  /* conn->ended, then conn->dead */
     int32_t id;
     bool is_open;     /* nghttp2 knows it, and has it as its user data */
     bool is_exchange; /* the sink knows it */
@@ -75,6 +76,9 @@ struct ph_h2_conn {
     struct ph_path path;
     const struct ph_tls_info *tls; /* borrow; NULL: cleartext */
     uint64_t now;                  /* as last told */
+    bool is_told;                  /* within a call that says the time: `now` is now */
+    bool has_untimed; /* clocks that the owner's answers started since: they begin when it is told,
+                       * because the last time may be long ago */
     nghttp2_session *session;
     bool has_settings; /* our first frame was taken from nghttp2 */
     bool has_more;     /* it was not asked for all, because the out queue was full */
@@ -111,10 +115,11 @@ struct ph_h2_conn {
     struct ph_h2_stream *finishing; /* its response ends with the HEADERS that are handed out */
 
     enum { PH_H2_SERVING, PH_H2_DRAIN_SAID, PH_H2_DRAIN_FINAL } drain;
-    bool is_failed;      /* GOAWAY with an error was submitted or sent: nothing more is read */
-    bool is_closing;     /* what nghttp2 still has to say goes out, then the end */
-    bool is_aborted;     /* at once */
-    uint64_t drain_at;   /* SAID: the second GOAWAY at the latest */
+    bool is_failed;    /* GOAWAY with an error was submitted or sent: nothing more is read */
+    bool is_closing;   /* what nghttp2 still has to say goes out, then the end */
+    bool is_aborted;   /* at once */
+    uint64_t drain_at; /* SAID: the second GOAWAY at the latest */
+    bool is_drain_untimed;
     uint64_t idle_since; /* no stream is alive; PH_NEVER: one is */
 };
 
@@ -166,6 +171,9 @@ void ph_h2_reply_work(struct ph_h2_conn *conn);
 bool ph_h2_reply_is_due(const struct ph_h2_conn *conn); /* there are some */
 /* An answer by the engine itself, with no body; the rest of the request is refused. */
 void ph_h2_reply_error(struct ph_h2_stream *stream, int status);
+/* The clocks of answers that came at an unknown time begin now. */
+void ph_h2_request_time(struct ph_h2_conn *conn);
+void ph_h2_reply_time(struct ph_h2_conn *conn);
 /* Responses that stand still. */
 void ph_h2_reply_expire(struct ph_h2_conn *conn);
 

@@ -117,7 +117,21 @@ static void stall_arm(struct ph_h2_stream *stream)
         return;
     stream->stall_due = conn->now + conn->config->write_stall_timeout;
     stream->stall_moved = 0;
+    stream->is_stall_untimed = !conn->is_told;
+    conn->has_untimed = conn->has_untimed || !conn->is_told;
     stall_look_again(stream);
+}
+
+void ph_h2_reply_time(struct ph_h2_conn *conn)
+{
+    for (struct ph_link *link = conn->stalls.prev; link != &conn->stalls; link = link->prev) {
+        struct ph_h2_stream *stream = PH_CONTAINER(link, struct ph_h2_stream, stall);
+        if (!stream->is_stall_untimed)
+            return;
+        stream->is_stall_untimed = false;
+        stream->stall_due = conn->now + conn->config->write_stall_timeout;
+        stream->stall_at = conn->now + conn->config->write_stall_timeout / STALL_LOOKS;
+    }
 }
 
 /* What the peer's window let go buys time at the least rate, never more than a stall may last. */

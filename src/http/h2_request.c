@@ -58,7 +58,20 @@ void ph_h2_request_arm_body(struct ph_h2_stream *stream)
         stream->ex.head.protocol[0] != '\0' || ph_h2_request_is_waiting(stream))
         return;
     stream->deadline = conn->now + conn->config->body_timeout;
+    stream->is_body_untimed = !conn->is_told;
+    conn->has_untimed = conn->has_untimed || !conn->is_told;
     ph_list_append(&conn->bodies, &stream->timer);
+}
+
+void ph_h2_request_time(struct ph_h2_conn *conn)
+{
+    for (struct ph_link *link = conn->bodies.prev; link != &conn->bodies; link = link->prev) {
+        struct ph_h2_stream *stream = PH_CONTAINER(link, struct ph_h2_stream, timer);
+        if (!stream->is_body_untimed)
+            return;
+        stream->is_body_untimed = false;
+        stream->deadline = conn->now + conn->config->body_timeout;
+    }
 }
 
 /* --- Heads --- */

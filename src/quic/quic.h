@@ -150,6 +150,9 @@ void ph_quic_endpoint_free(struct ph_quic_endpoint *ep);
  * statelessly. */
 void ph_quic_endpoint_feed(struct ph_quic_endpoint *ep, const struct ph_path *path, uint8_t ecn,
                            const uint8_t *data, size_t n, uint64_t now);
+/* The time, before anything else is done in a turn: what owners ask of connections in between
+ * starts clocks. */
+void ph_quic_endpoint_tell(struct ph_quic_endpoint *ep, uint64_t now);
 /* The same for one that another worker passed on: it is not passed on again. */
 void ph_quic_endpoint_feed_adopted(struct ph_quic_endpoint *ep, const struct ph_path *path,
                                    uint8_t ecn, const uint8_t *data, size_t n, uint64_t now);

@@ -480,6 +480,11 @@ void ph_quic_endpoint_free(struct ph_quic_endpoint *ep)
     ph_free(ep);
 }
 
+void ph_quic_endpoint_tell(struct ph_quic_endpoint *ep, uint64_t now)
+{
+    ep->now = now;
+}
+
 void ph_quic_endpoint_expire(struct ph_quic_endpoint *ep, uint64_t now)
 {
     struct ph_quic_conn *conn;

@@ -346,3 +346,33 @@ async def test_28_a_body_of_another_length_than_declared(version: str, sent: int
         # The connection, and who else is on it, is as before.
         assert not client.closed
     assert all(event.get("more_body") for event in events.events[:-1])
+
+
+@streamed_versions
+@aio
+async def test_body_is_waited_for_from_when_the_application_has_read(version: str) -> None:
+    """Nothing happens on the connection while the application thinks longer than body_timeout. The
+    client's turn begins when its bytes have been taken."""
+    body, taken = bytearray(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(2)
+        more = True
+        while more:
+            event = await receive()
+            assert event["type"] == "http.request"
+            body.extend(event["body"])
+            more = event["more_body"]
+            taken.set()
+        await respond(receive, send)
+
+    async with (
+        serving(app, options={"body_timeout": "1500"}) as server,
+        dialled(version, server) as client,
+    ):
+        exchange = await client.start("POST", "/", end=False)
+        await exchange.send(b"first ")
+        await asyncio.wait_for(taken.wait(), 20)
+        await exchange.send(b"second", end=True)
+        assert (await exchange.done()).status == 200
+    assert body == b"first second"

@@ -678,6 +678,19 @@ TEST(h2, drain_of_an_idle_connection_does_not_wait_for_its_peer)
     h2_rig_free(rig);
 }
 
+/* Nobody told the engine the time since the client's last word. */
+TEST(h2, drain_after_a_silence_waits_for_the_round_trip_too)
+{
+    struct h2_rig *rig = h2_rig_new();
+    rig->now += rig->config.idle_timeout / 2;
+    rig->engine->ops->drain(rig->engine);
+    h2_turn(rig);
+    H2_EXPECT(rig, wire, "PING;GOAWAY 2147483647 0;");
+    CHECK(!h2_is_done(rig, NULL));
+    CHECK_INT(rig->engine->ops->next(rig->engine), ==, rig->now + PH_SEC);
+    h2_rig_free(rig);
+}
+
 TEST(h2, peer_that_says_goaway_is_served_and_left)
 {
     struct h2_rig *rig = h2_rig_new();

@@ -522,9 +522,61 @@ TEST(h2_limits, body_may_wait_while_the_application_does_not_read)
     h2_pass(rig, 10 * rig->config.body_timeout);
     CHECK_INT(rig->closed_cut, ==, 0);
     ph_exchange_consume(rig->ex[0], 1);
+    h2_turn(rig);
     h2_pass(rig, rig->config.body_timeout - 1);
     CHECK_INT(rig->closed_cut, ==, 0);
     h2_pass(rig, 1);
+    CHECK_INT(rig->closed_cut, ==, 1);
+    h2_rig_free(rig);
+}
+
+/* Nothing is due while the application thinks, so nobody tells the engine the time: what it says
+ * then is the first to happen for long. */
+static void think(struct h2_rig *rig, uint64_t ns)
+{
+    CHECK(rig->engine->ops->next(rig->engine) > rig->now + ns);
+    rig->now += ns;
+}
+
+TEST(h2_limits, body_is_waited_for_from_when_the_application_has_read)
+{
+    struct h2_rig *rig = h2_rig_bare();
+    rig->no_consume = true;
+    h2_rig_start(rig);
+    h2_hello(rig);
+    h2_headers(rig, 1, H2_POST, false);
+    h2_headers(rig, 3, H2_POST, false);
+    h2_data(rig, 1, "x", false);
+    h2_data(rig, 3, "x", false);
+    h2_turn(rig);
+    think(rig, 10 * rig->config.body_timeout);
+    ph_exchange_consume(rig->ex[0], 1);
+    ph_exchange_consume(rig->ex[1], 1);
+    h2_turn(rig);
+    CHECK_INT(rig->closed_cut, ==, 0);
+    h2_pass(rig, rig->config.body_timeout - 1);
+    CHECK_INT(rig->closed_cut, ==, 0);
+    h2_pass(rig, 1);
+    CHECK_INT(rig->closed_cut, ==, 2);
+    h2_rig_free(rig);
+}
+
+TEST(h2_limits, response_stands_still_from_when_the_application_gave_it)
+{
+    struct h2_rig *rig = h2_rig_new();
+    uint64_t timeout = rig->config.write_stall_timeout;
+    h2_headers(rig, 1, H2_GET, true);
+    h2_turn(rig);
+    think(rig, 10 * timeout);
+    CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
+    CHECK_INT(h2_write_zeros(rig, 0, 100000, true), ==, 0); /* more than the window */
+    h2_turn(rig);
+    CHECK_INT(rig->data_bytes, ==, 65535);
+    CHECK_INT(rig->closed_cut, ==, 0);
+    for (int i = 0; i < 7; i++)
+        h2_pass(rig, timeout / 8);
+    CHECK_INT(rig->closed_cut, ==, 0);
+    h2_pass(rig, timeout / 8);
     CHECK_INT(rig->closed_cut, ==, 1);
     h2_rig_free(rig);
 }

@@ -56,6 +56,11 @@ void await_join(Link *waiters, Await *await)
     list_append(waiters, &await->link);
 }
 
+bool await_is_behind(const Link *waiters, const Await *await)
+{
+    return !list_is_empty(waiters) && waiters->next != &await->link;
+}
+
 void await_leave(Await *await)
 {
     if (!link_is_on(&await->link))

@@ -380,6 +380,12 @@ int fail_disconnected(State *st, const char *what)
     return -1;
 }
 
+int fail_out_of_order(const char *what)
+{
+    PyErr_SetString(PyExc_RuntimeError, what);
+    return -1;
+}
+
 /* Whether an exception is ClientDisconnected, or a group of nothing else (a task group whose tasks
  * were all sending). `depth` bounds nested groups. */
 static bool is_disconnect(State *st, PyObject *exc, int depth)

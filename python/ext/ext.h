@@ -463,8 +463,10 @@ int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len);
 /* The same for a str, as UTF-8. */
 int payload_read_text(PyObject *obj, ph_buf **out, size_t *len);
 uint64_t clock_ns(void);
-/* Sets ClientDisconnected; always -1. */
+/* Sets ClientDisconnected; always -1, which is STEP_FAIL. */
 int fail_disconnected(State *st, const char *what);
+/* The same for a message that is not in order: RuntimeError. */
+int fail_out_of_order(const char *what);
 
 Channel *http_new(Server *server, ph_event *event);
 int http_type_new(PyObject *module, State *st);
@@ -472,6 +474,25 @@ Channel *session_new(Server *server, ph_event *event);
 int session_type_new(PyObject *module, State *st);
 Channel *socket_new(Server *server, ph_event *event);
 int socket_type_new(PyObject *module, State *st);
+
+/* --- Answers to the request for a WebSocket or a session (handshake.c) --- */
+
+/* The head of a rejection that the application words itself. Zero is none. */
+typedef struct Rejection {
+    Fields head; /* own, while kept */
+    bool kept;   /* until the first message with its body */
+} Rejection;
+
+/* The subprotocol of an accept, borrowed from the message, NULL: none. -1 when it was not offered.
+ */
+int handshake_subprotocol(const Channel *channel, const Message *message, const char **out);
+/* Takes the fields of `message`. */
+void rejection_keep(Channel *channel, Rejection *rejection, Message *message, int status);
+/* Says the head if it is kept, then the bytes of `message`, which it takes. The core's error. */
+int rejection_send(Channel *channel, Rejection *rejection, Message *message, bool fin);
+/* Says a kept head without an end: the client is to see a rejection that is cut, not silence. */
+void rejection_cut(Channel *channel, Rejection *rejection);
+void rejection_drop(Rejection *rejection);
 
 /* --- Awaitables (await.c) --- */
 
@@ -517,6 +538,8 @@ PyObject *await_new(Channel *channel, PyObject *message);
 int await_keep(Await *await, Message *message);
 /* Puts it at the end of a list, unless it is on one already. */
 void await_join(Link *waiters, Await *await);
+/* Whether others are before it: it waits on this list and is not the first, or is to join it. */
+bool await_is_behind(const Link *waiters, const Await *await);
 /* Takes it off its list, if any. The caller has a reference of its own. */
 void await_leave(Await *await);
 /* These run code of the loop, and with it finalizers: any waiter may have left, any other may have

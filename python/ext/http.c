@@ -97,12 +97,6 @@ static PyObject *http_next(Channel *channel)
 
 /* --- The response --- */
 
-static int out_of_order(const char *what)
-{
-    PyErr_SetString(PyExc_RuntimeError, what);
-    return STEP_FAIL;
-}
-
 static void finish_response(Exchange *ex)
 {
     ex->response = RESPONSE_DONE;
@@ -173,7 +167,7 @@ static int take_length(Exchange *ex)
 static int start(Exchange *ex, Message *message)
 {
     if (ex->response != RESPONSE_NONE)
-        return out_of_order("http.response.start was sent already");
+        return fail_out_of_order("http.response.start was sent already");
     if (ex->gone || ex->base.chan == NULL)
         return fail_disconnected(ex->base.st, "the client is gone");
     ex->head = message->fields; /* moved */
@@ -249,9 +243,9 @@ static int write_body(Exchange *ex, Message *message)
 static int body_order(const Exchange *ex)
 {
     if (ex->response == RESPONSE_NONE)
-        return out_of_order("http.response.body before http.response.start");
+        return fail_out_of_order("http.response.body before http.response.start");
     if (ex->response > RESPONSE_SENDING)
-        return out_of_order("http.response.body after the response was complete");
+        return fail_out_of_order("http.response.body after the response was complete");
     return STEP_DONE;
 }
 
@@ -282,7 +276,7 @@ static int body(Exchange *ex, Await *await, Message *message)
 static int path(Exchange *ex, Await *await, Message *message)
 {
     if (ex->response == RESPONSE_SENDING && !link_is_on(&await->link))
-        return out_of_order("http.response.pathsend after http.response.body");
+        return fail_out_of_order("http.response.pathsend after http.response.body");
     return body(ex, await, message);
 }
 
@@ -290,7 +284,7 @@ static int path(Exchange *ex, Await *await, Message *message)
 static int early_hint(Exchange *ex, const Message *message)
 {
     if (ex->response > RESPONSE_STARTED)
-        return out_of_order("http.response.early_hint after http.response.body");
+        return fail_out_of_order("http.response.early_hint after http.response.body");
     if (ex->gone || ex->base.chan == NULL)
         return fail_disconnected(ex->base.st, "the client is gone");
     if (message->fields.count == 0)
@@ -306,9 +300,9 @@ static int early_hint(Exchange *ex, const Message *message)
 static int trailers(Exchange *ex, const Message *message)
 {
     if (ex->response != RESPONSE_TRAILING)
-        return out_of_order(ex->has_trailers
-                                ? "http.response.trailers before the body was complete"
-                                : "http.response.trailers needs 'trailers': True at the start");
+        return fail_out_of_order(
+            ex->has_trailers ? "http.response.trailers before the body was complete"
+                             : "http.response.trailers needs 'trailers': True at the start");
     if (ex->gone || ex->base.chan == NULL)
         return fail_disconnected(ex->base.st, "the client is gone");
     if (fields_join(&ex->trailers, &message->fields) < 0)

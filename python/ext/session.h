@@ -77,12 +77,11 @@ struct Session {
     bool seen[4];
     uint64_t stopped[STOPPED_REMEMBERED]; /* ids + 1 */
     unsigned stopped_next;
-    Fields head;      /* of a rejection, until its first body message */
-    PyObject *reason; /* own; why it ended, or why we closed it */
+    Rejection rejection; /* while REJECTING */
+    PyObject *reason;    /* own; why it ended, or why we closed it */
     uint32_t code;
     unsigned datagram_sends; /* in a row without waiting */
     unsigned depth;          /* calls of session_enter() */
-    bool head_kept;
     bool has_datagrams;
     bool connect_handed;
     bool datagram_turn;

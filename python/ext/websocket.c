@@ -11,8 +11,6 @@
  */
 #include "ext.h"
 
-#include <string.h>
-
 #define CODE_NORMAL 1000u /* RFC 6455 7.4.1 */
 #define CODE_LOST 1006u
 #define CODE_FAILED 1011u
@@ -27,14 +25,13 @@ enum socket_phase {
 
 typedef struct Socket {
     Channel base;
-    Inbox in;         /* one piece a message */
-    Link senders;     /* Await.link, own: send() calls that wait for room */
-    Fields head;      /* of a rejection, while `head_kept` */
-    PyObject *reason; /* own; of the disconnect; NULL: none */
+    Inbox in;            /* one piece a message */
+    Link senders;        /* Await.link, own: send() calls that wait for room */
+    Rejection rejection; /* while REJECTING */
+    PyObject *reason;    /* own; of the disconnect; NULL: none */
     enum socket_phase phase;
     uint32_t code;  /* of the disconnect */
     unsigned sends; /* that found room at once */
-    bool head_kept;
     bool connect_handed;
     bool ended; /* the core has said how it ended */
 } Socket;
@@ -93,25 +90,9 @@ static PyObject *socket_next(Channel *channel)
 
 /* --- Answers --- */
 
-static int out_of_order(const char *what)
-{
-    PyErr_SetString(PyExc_RuntimeError, what);
-    return STEP_FAIL;
-}
-
 static int is_gone(Socket *socket)
 {
     return fail_disconnected(socket->base.st, "the WebSocket is closed");
-}
-
-static bool is_offered(const Socket *socket, const char *subprotocol)
-{
-    const ph_request *request = ph_chan_request(socket->base.chan);
-    for (size_t i = 0; i < request->offered_len; i++) {
-        if (strcmp(request->offered[i], subprotocol) == 0)
-            return true;
-    }
-    return false;
 }
 
 /* Whether websocket.connect was received does not matter: frameworks refuse without looking. */
@@ -128,18 +109,11 @@ static int check_asked(Socket *socket, const char *what)
 
 static int accept_socket(Socket *socket, const Message *message)
 {
-    const char *subprotocol = NULL;
     if (check_asked(socket, "websocket.accept") < 0)
         return STEP_FAIL;
-    if (message->text != NULL) {
-        subprotocol = PyUnicode_AsUTF8(message->text);
-        if (subprotocol == NULL)
-            return STEP_FAIL;
-        if (!is_offered(socket, subprotocol)) {
-            PyErr_Format(PyExc_ValueError, "subprotocol %R was not offered", message->text);
-            return STEP_FAIL;
-        }
-    }
+    const char *subprotocol;
+    if (handshake_subprotocol(&socket->base, message, &subprotocol) < 0)
+        return STEP_FAIL;
     int rc =
         ph_chan_accept(socket->base.chan, message->fields.list, message->fields.count, subprotocol);
     if (rc != PH_OK)
@@ -167,33 +141,14 @@ static int response_start(Socket *socket, Message *message)
     if (check_asked(socket, "websocket.http.response.start") < 0)
         return STEP_FAIL;
     socket->phase = SOCKET_REJECTING;
-    socket->base.status = message->status;
-    socket->head = message->fields; /* moved */
-    message->fields = (Fields){0};
-    socket->head_kept = true;
+    rejection_keep(&socket->base, &socket->rejection, message, message->status);
     return STEP_DONE;
 }
 
-/* The head if it is still kept, then bytes. */
 static int respond(Socket *socket, Message *message)
 {
-    ph_chan *chan = socket->base.chan;
-    bool empty = message->buf == NULL, said = empty && !message->end;
-    int rc = PH_OK;
-    if (socket->head_kept) {
-        rc = ph_chan_respond(chan, socket->base.status, socket->head.list, socket->head.count,
-                             message->end && empty);
-        fields_clear(&socket->head);
-        socket->head_kept = false;
-        said = empty;
-    }
-    if (rc == PH_OK && !said) {
-        rc = ph_chan_write(chan, message->buf, message->end);
-        message->buf = NULL; /* taken */
-    }
-    if (rc != PH_OK)
+    if (rejection_send(&socket->base, &socket->rejection, message, message->end) != PH_OK)
         return is_gone(socket);
-    socket->base.bytes_out += message->len;
     if (message->end) {
         socket->phase = SOCKET_REJECTED;
         channel_wake(&socket->base);
@@ -207,17 +162,17 @@ static int respond(Socket *socket, Message *message)
 /* Whether this call has to wait behind others, or for room. */
 static bool must_wait(Socket *socket, Await *await)
 {
-    bool is_first = list_is_empty(&socket->senders) || socket->senders.next == &await->link;
-    return !is_first || ph_chan_wait_writable(socket->base.chan) == 0;
+    return await_is_behind(&socket->senders, await) ||
+           ph_chan_wait_writable(socket->base.chan) == 0;
 }
 
 static int response_body(Socket *socket, Await *await, Message *message)
 {
     if (socket->phase != SOCKET_REJECTING)
-        return out_of_order("websocket.http.response.body without a response under way");
+        return fail_out_of_order("websocket.http.response.body without a response under way");
     if (socket->ended || socket->base.chan == NULL)
         return is_gone(socket);
-    if (!socket->head_kept && must_wait(socket, await)) {
+    if (!socket->rejection.kept && must_wait(socket, await)) {
         await_join(&socket->senders, await);
         return STEP_WAIT;
     }
@@ -227,7 +182,7 @@ static int response_body(Socket *socket, Await *await, Message *message)
 static int send_message(Socket *socket, Await *await, Message *message)
 {
     if (socket->phase == SOCKET_ASKED || socket->phase == SOCKET_REJECTING)
-        return out_of_order("websocket.send before websocket.accept");
+        return fail_out_of_order("websocket.send before websocket.accept");
     if (socket->ended || socket->base.chan == NULL || socket->phase != SOCKET_OPEN)
         return is_gone(socket);
     if (must_wait(socket, await)) {
@@ -259,7 +214,7 @@ static int close_socket(Socket *socket, const Message *message)
         return STEP_DONE;
     }
     if (socket->phase == SOCKET_REJECTING)
-        return out_of_order("websocket.close while a response is under way");
+        return fail_out_of_order("websocket.close while a response is under way");
     if (socket->ended || socket->base.chan == NULL || socket->phase != SOCKET_OPEN)
         return is_gone(socket);
     Py_ssize_t n = 0;
@@ -414,11 +369,8 @@ static void end_answered(Socket *socket, bool failed)
     ph_chan *chan = socket->base.chan;
     if (chan == NULL || socket->ended)
         return;
-    if (socket->phase == SOCKET_REJECTING) { /* the client is to see that the answer is cut */
-        if (socket->head_kept)
-            ph_chan_respond(chan, socket->base.status, socket->head.list, socket->head.count,
-                            false);
-        socket->head_kept = false;
+    if (socket->phase == SOCKET_REJECTING) {
+        rejection_cut(&socket->base, &socket->rejection);
         socket->phase = SOCKET_REJECTED;
         ph_chan_reset(chan, H3_INTERNAL_ERROR);
     } else if (socket->phase == SOCKET_OPEN) {
@@ -447,7 +399,7 @@ static void socket_drop(Channel *channel)
 {
     Socket *socket = as_socket(channel);
     inbox_fini(&socket->in);
-    fields_clear(&socket->head);
+    rejection_drop(&socket->rejection);
 }
 
 static const ChannelOps socket_ops = {

@@ -15,12 +15,6 @@
 #define ID_IS_CLIENT_UNI(id) (((id)&3) == 2)
 #define ID_IS_SERVER_UNI(id) (((id)&3) == 3)
 
-static int out_of_order(const char *what)
-{
-    PyErr_SetString(PyExc_RuntimeError, what);
-    return STEP_FAIL;
-}
-
 static int is_gone(Session *session)
 {
     return fail_disconnected(session->base.st, "the session is over");
@@ -33,42 +27,19 @@ static int wait_on(Link *waiters, Await *await)
     return STEP_WAIT;
 }
 
-/* Whether earlier calls are waiting on this list. */
-static bool is_queued(const Link *waiters, const Await *await)
-{
-    return !list_is_empty(waiters) && waiters->next != &await->link;
-}
-
 /* --- Answers --- */
-
-static bool is_offered(const Session *session, const char *subprotocol)
-{
-    const ph_request *request = ph_chan_request(session->base.chan);
-    for (size_t i = 0; i < request->offered_len; i++) {
-        if (strcmp(request->offered[i], subprotocol) == 0)
-            return true;
-    }
-    return false;
-}
 
 static int accept_session(Session *session, const Message *message)
 {
     if (session->phase != SESSION_ASKED)
-        return out_of_order("webtransport.accept after the session was answered");
+        return fail_out_of_order("webtransport.accept after the session was answered");
     if (!session->connect_handed)
-        return out_of_order("webtransport.accept before webtransport.connect was received");
+        return fail_out_of_order("webtransport.accept before webtransport.connect was received");
     if (session->ended)
         return is_gone(session);
-    const char *subprotocol = NULL;
-    if (message->text != NULL) {
-        subprotocol = PyUnicode_AsUTF8(message->text);
-        if (subprotocol == NULL)
-            return STEP_FAIL;
-        if (!is_offered(session, subprotocol)) {
-            PyErr_Format(PyExc_ValueError, "subprotocol %R was not offered", message->text);
-            return STEP_FAIL;
-        }
-    }
+    const char *subprotocol;
+    if (handshake_subprotocol(&session->base, message, &subprotocol) < 0)
+        return STEP_FAIL;
     int rc = ph_chan_accept(session->base.chan, message->fields.list, message->fields.count,
                             subprotocol);
     if (rc == PH_E_INVAL) {
@@ -94,56 +65,32 @@ void session_reject(Session *session, int status)
     server_touch(session->base.server);
 }
 
-/* The head of a rejection if it is still kept, then bytes. */
 static int respond(Session *session, Message *message, bool fin)
 {
-    ph_chan *chan = session->base.chan;
-    bool empty = message->buf == NULL, said = empty && !fin;
-    int rc = PH_OK;
-    if (session->head_kept) {
-        rc = ph_chan_respond(chan, session->base.status, session->head.list, session->head.count,
-                             fin && empty);
-        fields_clear(&session->head);
-        session->head_kept = false;
-        said = empty;
-    }
-    if (rc == PH_OK && !said) {
-        rc = ph_chan_write(chan, message->buf, fin);
-        message->buf = NULL; /* taken */
-    }
-    if (rc != PH_OK)
+    if (rejection_send(&session->base, &session->rejection, message, fin) != PH_OK)
         return is_gone(session);
-    session->base.bytes_out += message->len;
     return STEP_DONE;
-}
-
-static void keep_head(Session *session, Message *message, int status)
-{
-    session->base.status = status;
-    session->head = message->fields; /* moved */
-    session->head_kept = true;
-    message->fields = (Fields){0};
 }
 
 static int response_start(Session *session, Message *message)
 {
     if (session->phase != SESSION_ASKED)
-        return out_of_order("webtransport.http.response.start after the session was answered");
+        return fail_out_of_order("webtransport.http.response.start after the session was answered");
     if (session->ended)
         return is_gone(session);
     session->phase = SESSION_REJECTING;
-    keep_head(session, message, message->status);
+    rejection_keep(&session->base, &session->rejection, message, message->status);
     return STEP_DONE;
 }
 
 static int response_body(Session *session, Await *await, Message *message)
 {
     if (session->phase != SESSION_REJECTING)
-        return out_of_order("webtransport.http.response.body without a response under way");
+        return fail_out_of_order("webtransport.http.response.body without a response under way");
     if (session->ended)
         return is_gone(session);
-    if (is_queued(&session->senders, await) ||
-        (!session->head_kept && ph_chan_wait_writable(session->base.chan) == 0))
+    if (await_is_behind(&session->senders, await) ||
+        (!session->rejection.kept && ph_chan_wait_writable(session->base.chan) == 0))
         return wait_on(&session->senders, await);
     if (message->end)
         session->phase = SESSION_REJECTED;
@@ -157,7 +104,7 @@ static int close_unanswered(Session *session, Message *message)
     if (status == 0)
         status = message->code >= 400 && message->code <= 599 ? (int)message->code : 403;
     session->phase = SESSION_REJECTED;
-    keep_head(session, message, status);
+    rejection_keep(&session->base, &session->rejection, message, status);
     return respond(session, message, true);
 }
 
@@ -166,7 +113,7 @@ static int close_session(Session *session, Message *message)
     if (session->ended || session->phase == SESSION_CLOSING || session->phase == SESSION_REJECTED)
         return STEP_DONE;
     if (session->phase == SESSION_REJECTING)
-        return out_of_order("webtransport.close while a response is under way");
+        return fail_out_of_order("webtransport.close while a response is under way");
     if (session->phase == SESSION_ASKED)
         return close_unanswered(session, message);
     Py_ssize_t n = 0;
@@ -216,14 +163,14 @@ static void write_now(Stream *stream, Message *message)
 static int write_stream(Stream *stream, Await *await, Message *message)
 {
     if (stream->out_over)
-        return out_of_order("stream.send after the stream was ended or reset by this side");
+        return fail_out_of_order("stream.send after the stream was ended or reset by this side");
     if (message->has_priority && stream->chan != NULL)
         ph_chan_set_priority(stream->chan, message->urgency);
     if (message->len == 0 && !message->end)
         return STEP_DONE;
     bool discarded = stream->peer_stopped || stream->closed || stream->chan == NULL;
     if (!discarded &&
-        (is_queued(&stream->senders, await) || ph_chan_wait_writable(stream->chan) == 0)) {
+        (await_is_behind(&stream->senders, await) || ph_chan_wait_writable(stream->chan) == 0)) {
         await->target = stream;
         return wait_on(&stream->senders, await);
     }
@@ -253,7 +200,7 @@ static int stream_send(Session *session, Await *await, Message *message)
         return STEP_FAIL;
     if (stream_was_stopped(session, message->stream_id))
         return STEP_DONE;
-    return out_of_order("stream.send to a stream that is over");
+    return fail_out_of_order("stream.send to a stream that is over");
 }
 
 static int stream_reset(Session *session, const Message *message)
@@ -318,8 +265,8 @@ static int open_now(Session *session, Await *await, Message *message)
 
 static int begin_open(Session *session, Await *await, Message *message)
 {
-    if (message->len > 0 &&
-        (is_queued(&session->senders, await) || ph_chan_wait_writable(session->base.chan) == 0))
+    if (message->len > 0 && (await_is_behind(&session->senders, await) ||
+                             ph_chan_wait_writable(session->base.chan) == 0))
         return wait_on(&session->senders, await);
     await_leave(await);
     int step = open_now(session, await, message);
@@ -351,8 +298,8 @@ static int stream_open(Session *session, Await *await, Message *message, PyObjec
 static int datagram_send(Session *session, Await *await, Message *message)
 {
     if (!session->has_datagrams)
-        return out_of_order("the client takes no datagrams");
-    if (message->wait && (is_queued(&session->datagram_senders, await) ||
+        return fail_out_of_order("the client takes no datagrams");
+    if (message->wait && (await_is_behind(&session->datagram_senders, await) ||
                           ph_chan_wait_datagram_room(session->base.chan) == 0))
         return wait_on(&session->datagram_senders, await);
     ph_buf *buf = message->buf != NULL ? message->buf : ph_buf_new(0);
@@ -377,7 +324,7 @@ static int check_open(const Session *session)
     if (session->ended || session->phase == SESSION_CLOSING)
         return fail_disconnected(session->base.st, "the session is over");
     if (session->phase != SESSION_OPEN)
-        return out_of_order("the session is not accepted");
+        return fail_out_of_order("the session is not accepted");
     return 0;
 }
 

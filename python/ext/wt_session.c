@@ -256,9 +256,7 @@ static void end_answered(Session *session, PyObject *exc, bool cancelled)
     if (chan == NULL || session->ended)
         return;
     bool failed = exc != NULL || cancelled || session->phase == SESSION_REJECTING;
-    if (session->head_kept) /* the client is to see a rejection that is cut, not silence */
-        ph_chan_respond(chan, session->base.status, session->head.list, session->head.count, false);
-    session->head_kept = false;
+    rejection_cut(&session->base, &session->rejection);
     if (failed && session->phase != SESSION_CLOSING && session->phase != SESSION_REJECTED)
         ph_chan_reset(chan, H3_INTERNAL_ERROR);
     else if (session->phase == SESSION_OPEN)
@@ -292,7 +290,7 @@ static void session_drop(Channel *channel)
 {
     Session *session = as_session(channel);
     inbox_fini(&session->datagrams);
-    fields_clear(&session->head);
+    rejection_drop(&session->rejection);
     session_enter(session);
     session_discard(session);
     session_leave(session);

@@ -42,7 +42,7 @@ Every setting of the server. Made by `tools/gen_limits.py` from the table in
 Each can be given in four ways; the first that is used wins:
 
 1. on the command line: `--keep-alive 30`; switches are `--access-log` and `--no-access-log`; what
-   is repeatable is repeated;
+   is repeatable is repeated, or has commas between its values;
 2. in the environment: `PRONGHORN_KEEP_ALIVE=30`; several values have commas between them (`header`:
    line breaks), switches are `on` or `off`;
 3. in a TOML file named by `--config FILE` (or `PRONGHORN_CONFIG`): `keep_alive = 30`, lists as

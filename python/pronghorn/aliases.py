@@ -85,6 +85,13 @@ def websocket_implementation(value: Any) -> dict[str, Any]:
     return {"websocket": value != "none"}
 
 
+def headers(value: Any) -> dict[str, Any]:
+    """Pairs of name and value in code; text as everywhere else."""
+    if isinstance(value, str):
+        return {"header": [value]}
+    return {"header": [f if isinstance(f, str) else ": ".join(f) for f in value]}
+
+
 def alt_svc(value: Any) -> dict[str, Any]:
     return {"alt_svc_value": ", ".join(value) if isinstance(value, list) else value}
 
@@ -97,6 +104,10 @@ ALIASES = (
     Alias(HYPERCORN, "umask", "uds_permissions", flags=("-m",), means=umask),
     Alias(HYPERCORN, "max_requests", "limit_max_requests"),
     Alias(HYPERCORN, "max_requests_jitter", "limit_max_requests_jitter"),
+    Alias(UVICORN, "reload_dirs", "reload_dir"),
+    Alias(UVICORN, "reload_includes", "reload_include"),
+    Alias(UVICORN, "reload_excludes", "reload_exclude"),
+    Alias(UVICORN, "headers", "header", "also as pairs", means=headers),
     Alias(UVICORN, "ssl_certfile", "certfile"),
     Alias(UVICORN, "ssl_keyfile", "keyfile"),
     Alias(UVICORN, "ssl_keyfile_password", "keyfile_password"),

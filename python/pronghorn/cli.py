@@ -15,20 +15,12 @@ from typing import Any, NoReturn
 
 from . import _core, kinds
 from .aliases import BY_NAME
-from .config import Config
+from .config import OPTIONS, Config, nearest
 from .errors import BAD_OPTION, ConfigError, StartupError, report
 from .leaks import leak_checked
 from .options import GROUPS, LIMITS, Option, option_of
 from .server import run_or_raise
-from .sources import (
-    OPTIONS,
-    Settings,
-    flag_of,
-    from_environment,
-    from_file,
-    nearest,
-    read_env_file,
-)
+from .sources import Settings, flag_of, from_environment, from_file, read_env_file
 from .versions import libraries
 
 SHORT = 30  # characters of choices that help shows in place of CHOICE

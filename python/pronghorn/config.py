@@ -9,15 +9,18 @@ A Config is checked when a server is made from it, so it may be filled in any or
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import kinds
 from ._core import ConfigError
+from .aliases import BY_NAME
 from .core_options import CoreOptions
-from .options import option_of
+from .options import Option, option_of
 from .proxy import trusted_peers
 
 DEFAULT_HOST = "127.0.0.1"
@@ -31,9 +34,72 @@ class Config(CoreOptions):
     """Addresses are "host:port" strings, one or a list; port 0 lets the system choose. Times are
     seconds, or text such as "500ms"; sizes are bytes, or text such as "16M". `options` has options
     of the core in its own words (docs/limits.md), which win. `app` is for a Server that is made of
-    a Config alone."""
+    a Config alone. uvicorn's and hypercorn's names will do, for arguments and for attributes."""
 
     app: Any = dataclasses.field(default=None, kw_only=False)
+
+    if not TYPE_CHECKING:  # checkers of types see our own names, each with its type
+
+        def __init__(self, app: Any = None, **options: Any) -> None:
+            CoreOptions.__init__(self)
+            self.app = app
+            for name, value in options.items():
+                try:
+                    setattr(self, name, value)
+                except AttributeError as exc:
+                    raise TypeError(str(exc)) from None
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in FIELDS:
+                object.__setattr__(self, name, value)
+                return
+            if name not in BY_NAME:
+                raise AttributeError(f"{name}: there is no such option{nearest(name)}")
+            if value is None:  # their way to say that it is not given
+                return
+            options, note = BY_NAME[name].resolve(name, value)
+            for own, own_value in options.items():
+                object.__setattr__(self, own, own_value)
+            if note:
+                warnings.warn(note, stacklevel=2)
+
+        def __getattr__(self, name: str) -> Any:
+            alias = BY_NAME.get(name)
+            if alias is None or not alias.to:
+                raise AttributeError(f"{name}: there is no such option{nearest(name)}")
+            return getattr(self, alias.to)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any] | None = None, **options: Any) -> Config:
+        """Of names and values as a configuration file has them. ConfigError."""
+        from .sources import Settings
+
+        given = {**(mapping or {}), **options}
+        settings = Settings()
+        settings.take(
+            (name.replace("-", "_"), name, value)
+            for name, value in given.items()
+            if value is not None
+        )
+        return settings.config()
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Config:
+        """Of a configuration file. ConfigError."""
+        from .sources import Settings, from_file
+
+        settings = Settings()
+        settings.take(from_file(os.fspath(path)))
+        return settings.config()
+
+    def items_of(self, name: str) -> list[Any]:
+        """The values of an option that may have several."""
+        kind = OPTIONS[name].kind
+        assert isinstance(kind, kinds.Listed)
+        return kind.items(getattr(self, name))
+
+    def level(self) -> str:
+        return str(OPTIONS["log_level"].kind.parse("log_level", self.log_level))
 
     def validate(self) -> None:
         """Raises ConfigError, whose text names the option and what is accepted."""
@@ -41,7 +107,7 @@ class Config(CoreOptions):
             option, value = option_of(field), getattr(self, field.name)
             if option is not None and (value is not None or field.default is not None):
                 option.kind.check(field.name, value)
-        if self.alpn_protocols is not None and not kinds.listed(self.alpn_protocols):
+        if self.alpn_protocols is not None and not self.items_of("alpn_protocols"):
             raise ConfigError(f"alpn_protocols: name at least one of {kinds.Alpn().accepts}")
         if not isinstance(self.options, Mapping):
             raise ConfigError("options: not a mapping from option names to values (docs/limits.md)")
@@ -61,7 +127,7 @@ class Config(CoreOptions):
         return self.secret is not None or "secret" in self.options
 
     def _has_certificate(self) -> bool:
-        return self.certfile is not None or bool(kinds.listed(self.certificate))
+        return self.certfile is not None or bool(self.items_of("certificate"))
 
     def _validate_certificates(self) -> None:
         if self.cert_dir is not None and not self.dev:
@@ -92,7 +158,7 @@ class Config(CoreOptions):
             host = DEFAULT_HOST if self.host is None else self.host
             port = DEFAULT_PORT if self.port is None else self.port
             return [f"[{host}]:{port}" if ":" in host and host[0] != "[" else f"{host}:{port}"]
-        given = kinds.listed(self.bind)
+        given = self.items_of("bind")
         if given or self.insecure_bind is not None or (self.quic_bind is not None and not self.dev):
             return given
         return list(DEV_BIND) if self.dev else [f"{DEFAULT_HOST}:{DEFAULT_PORT}"]
@@ -100,8 +166,8 @@ class Config(CoreOptions):
     def _quic_addresses(self) -> list[str]:
         """HTTP/3 is on the UDP ports of the numbers that TLS is on. The certificate of dev is for
         QUIC only: its page is cleartext, on a port of its own."""
-        given = kinds.listed(self.quic_bind) or kinds.listed(self.options.get("quic_bind"))
-        offered = self.alpn_protocols is None or "h3" in kinds.listed(self.alpn_protocols)
+        given = self.items_of("quic_bind") or kinds.listed(self.options.get("quic_bind"))
+        offered = self.alpn_protocols is None or "h3" in self.items_of("alpn_protocols")
         if given or not self.http3 or not offered:
             return given
         if self.dev:
@@ -111,7 +177,7 @@ class Config(CoreOptions):
 
     def _alpn(self) -> list[str]:
         """The core offers all when it is told of none."""
-        given = kinds.listed(self.alpn_protocols)
+        given = self.items_of("alpn_protocols")
         if self.http1 and self.http2:
             return given
         off = {"h2": not self.http2, "http/1.1": not self.http1}
@@ -124,7 +190,7 @@ class Config(CoreOptions):
         """Behind a trusted proxy are many clients, which max_connections_per_ip takes for one."""
         networks = [kinds.network_of("forwarded_allow_ips", peer) for peer in trusted_peers(self)]
         proxies = [str(network) for network in networks if network is not None]
-        given = kinds.listed(self.unlimited_peer)
+        given = self.items_of("unlimited_peer")
         return given + proxies + (LOOPBACK if proxies and not given else [])
 
     def core_options(self) -> list[tuple[str, str]]:
@@ -146,10 +212,10 @@ class Config(CoreOptions):
             if option is None or not option.core:
                 continue
             value = computed.get(field.name, getattr(self, field.name))
-            for item in kinds.listed(value) if option.kind.repeatable else [value]:
+            for item in option.kind.items(value) if option.kind.repeatable else [value]:
                 if item is not None:
                     out.append((option.core, option.kind.core(item)))
-        out.append(("log_level", CORE_LEVELS.get(self.log_level, self.log_level)))
+        out.append(("log_level", CORE_LEVELS.get(self.level(), self.level())))
         for name, value in self.options.items():
             for item in value if isinstance(value, list | tuple) else [value]:
                 if item is not None:
@@ -164,6 +230,19 @@ class Config(CoreOptions):
         if not data.is_absolute():  # the XDG specification has relative ones ignored
             data = Path.home() / ".local/share"
         return data / "pronghorn"
+
+
+FIELDS = {field.name for field in dataclasses.fields(Config)}
+OPTIONS: dict[str, Option] = {
+    field.name: option for field in dataclasses.fields(Config) if (option := option_of(field))
+}
+
+
+def nearest(name: str, among: Iterable[str] = ()) -> str:
+    """`: did you mean bind?` for `bidn`."""
+    known = list(among) or [*OPTIONS, *BY_NAME]
+    found = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {found[0]}?" if found else ""
 
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]  # what the core does not count when it is told nothing

@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
-from .kinds import listed
 
 if TYPE_CHECKING:
     from .config import Config
@@ -35,7 +34,7 @@ def guarded(app: App, config: Config) -> App:
     """The application, or itself behind the list of hosts."""
     if config.server_name is None:
         return app
-    names = {name.lower().rstrip(".") for name in listed(config.server_name)}
+    names = {name.lower().rstrip(".") for name in config.items_of("server_name")}
 
     def guard(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan" or is_served(scope, names):

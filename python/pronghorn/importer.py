@@ -26,6 +26,9 @@ def import_app(
 ) -> App:
     """Imports and returns the application. ConfigError: `target` is not of the form
     "module:attribute"; StartupError: there is no such thing; UserCodeError: its code raised."""
+    form, _, rest = target.partition(":")
+    if form in ("asgi", "wsgi") and ":" in rest:  # hypercorn's way to name the interface
+        target, interface = rest, "wsgi" if form == "wsgi" else interface
     found = import_object("app", target, app_dir)
     return prepare_app(found, factory=factory, interface=interface, name=target)
 

@@ -23,6 +23,7 @@ YES = ("on", "true", "yes", "1")
 NO = ("off", "false", "no", "0")
 UNITS_OF_TIME = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 UNITS_OF_SIZE = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+LEVELS = {5: "trace", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 5.1, 5.5
 
@@ -161,6 +162,23 @@ class Choice(Kind):
             raise ConfigError(f"{name}: {value!r} is not one of {self.accepts}")
 
 
+class LogLevel(Choice):
+    """In any case, or as a number of `logging`."""
+
+    metavar = "LEVEL"
+
+    def __init__(self) -> None:
+        super().__init__(*LEVELS.values())
+
+    def parse(self, name: str, given: Any) -> Any:
+        if isinstance(given, str):
+            return given.lower()
+        return LEVELS.get(given, given) if isinstance(given, int) else given
+
+    def check(self, name: str, value: Any) -> None:
+        super().check(name, self.parse(name, value))
+
+
 class Loop(Choice):
     """One of ours, or what makes one: "module:factory"."""
 
@@ -277,8 +295,8 @@ class Account(Kind):
 
 
 class Listed(Kind):
-    """Several values of one kind; one value alone is as good as a list of it. On the command line
-    the option is repeated; `separator` is between the values in an environment variable."""
+    """Several values of one kind; one value alone is as good as a list of it, and so is text with
+    `separator` between the values. On the command line the option may be repeated, too."""
 
     repeatable = True
 
@@ -288,11 +306,24 @@ class Listed(Kind):
         self.metavar = item.metavar
         self.accepts = item.accepts
 
-    def parse(self, name: str, text: str) -> Any:
-        return self.item.parse(name, text)
+    def parse(self, name: str, given: Any) -> list[Any]:
+        """Of text, and of a list that has some."""
+        return [
+            self.item.parse(name, item) if isinstance(item, str) else item
+            for item in self.items(given)
+        ]
+
+    def parts(self, text: str) -> list[str]:
+        return [part.strip() for part in text.split(self.separator) if part.strip()]
+
+    def items(self, value: Any) -> list[Any]:
+        found: list[Any] = []
+        for item in listed(value):
+            found += (self.parts(item) or [item]) if isinstance(item, str) else [item]
+        return found
 
     def check(self, name: str, value: Any) -> None:
-        for item in listed(value):
+        for item in self.items(value):
             self.item.check(name, item)
 
     def core(self, value: Any) -> str:

@@ -100,12 +100,12 @@ def configure(config: Config) -> None:
     program's own configuration says, and nothing else."""
     if config.log_config is not None:
         names = apply(config.log_config)
-        if config.log_level != DEFAULT_LEVEL:
-            log.setLevel(config.log_level.upper())
+        if config.level() != DEFAULT_LEVEL:
+            log.setLevel(config.level().upper())
         if config.log_names != "uvicorn" and is_for_uvicorn(names):
             log.warning("log: log_config speaks of uvicorn's loggers only: give log_names=uvicorn")
     else:
-        log.setLevel(config.log_level.upper())
+        log.setLevel(config.level().upper())
     if config.log_names == "uvicorn":
         take_uvicorns_names()
     elif config.log_config is None and not log.handlers and not logging.getLogger().handlers:

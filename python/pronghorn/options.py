@@ -16,7 +16,6 @@ from typing import Any
 
 from . import _core, access, hosts, kinds
 
-LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 MAX_WORKERS = 256  # as many as connection ids can tell apart
 MAX_GRACEFUL_TIMEOUT = 86400  # a day; the core counts milliseconds in 32 bits
 
@@ -174,7 +173,7 @@ class Options:
     metrics_bind: Several | None = row(None, METRICS, kinds.Listed(kinds.Address()),
         "Address of the metrics for Prometheus, at /metrics; whoever can connect can read them.")
 
-    log_level: str = row("info", LOG, kinds.Choice(*LOG_LEVELS),
+    log_level: str = row("info", LOG, kinds.LogLevel(),
         "Lines below are not made; trace adds every ASGI message.")
     log_format: str = row("text", LOG, kinds.Choice("text", "json"),
         "How lines look; json is one object a line.")

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .kinds import EVERYBODY, UNIX, listed, network_of
+from .kinds import EVERYBODY, UNIX, network_of
 
 if TYPE_CHECKING:
     from .config import Config
@@ -32,7 +32,7 @@ def trusted_peers(config: Config) -> tuple[str, ...]:
     if config.proxy_headers is False:
         return ()
     if config.forwarded_allow_ips is not None:
-        return tuple(listed(config.forwarded_allow_ips))
+        return tuple(config.items_of("forwarded_allow_ips"))
     return LOOPBACK if config.proxy_headers else ()
 
 

@@ -17,7 +17,6 @@ from pathlib import PurePath
 
 from .config import Config
 from .errors import ConfigError, StartupError, report
-from .kinds import listed
 from .supervisor import Supervisor
 
 INCLUDE = ("*.py",)
@@ -79,13 +78,13 @@ class Watcher:
     `exclude` fits it or a folder above it."""
 
     def __init__(self, config: Config) -> None:
-        given = listed(config.reload_dir) or [config.app_dir or "."]
+        given = config.items_of("reload_dir") or [config.app_dir or "."]
         self._folders = [os.path.abspath(folder) for folder in given]
         for folder in self._folders:
             if not os.path.isdir(folder):
                 raise ConfigError(f"reload_dir: no such folder: {folder!r}")
-        self._include = (*INCLUDE, *listed(config.reload_include))
-        self._exclude = (*EXCLUDE, *listed(config.reload_exclude))
+        self._include = (*INCLUDE, *config.items_of("reload_include"))
+        self._exclude = (*EXCLUDE, *config.items_of("reload_exclude"))
         self._delay = config.reload_delay
         self._last = self.look()
 

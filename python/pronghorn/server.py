@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
-from . import _core, access, kinds, log, logwriter, metrics
+from . import _core, access, log, logwriter, metrics
 from .certificates import Certificates, files_of, look_at
 from .config import Config
 from .errors import ConfigError, StartupError, report
@@ -241,7 +241,7 @@ class Server:
         loaded = None if drops else self._load_app()
         self._core = self._bind()
         if self.config.metrics_bind is not None:
-            bind = kinds.listed(self.config.metrics_bind)
+            bind = self.config.items_of("metrics_bind")
             self._endpoint = metrics.Endpoint(
                 bind, lambda: [{"pid": os.getpid(), "counters": self.metrics()}]
             )

@@ -6,7 +6,6 @@ mistake is told in the words of whoever made it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,9 +13,8 @@ from typing import Any
 
 from . import kinds
 from .aliases import BY_NAME
-from .config import Config
+from .config import OPTIONS, Config, nearest
 from .errors import ConfigError
-from .options import Option, option_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,9 +25,6 @@ PREFIX = "PRONGHORN_"
 # Variables of that prefix that are no options: of the command itself, and a test's.
 OTHER_VARIABLES = {"PRONGHORN_CONFIG", "PRONGHORN_ENV_FILE", "PRONGHORN_CHECK_LEAKS"}
 
-OPTIONS: dict[str, Option] = {
-    field.name: option for field in dataclasses.fields(Config) if (option := option_of(field))
-}
 # Ways to say the same: a stronger source that says one of them takes back the others.
 EXCLUSIVE = ({"bind"}, {"host", "port"})
 
@@ -45,7 +40,7 @@ class Settings:
         self.notes: list[str] = []
 
     def config(self) -> Config:
-        return Config(**self.values)
+        return Config(self.app or None, **self.values)
 
     def take(self, found: Iterable[tuple[str, str, Any]]) -> None:
         """Adds one source's (name, origin, value): text of a repeatable option comes once a value,
@@ -81,14 +76,11 @@ class Settings:
             self._put_core_options(fresh, origin, value)
             return
         kind = OPTIONS[name].kind
-        if isinstance(value, str):
+        if isinstance(value, str) or kind.repeatable:
             value = kind.parse(origin, value)
-        elif isinstance(value, list) and kind.repeatable:
-            value = [kind.parse(origin, v) if isinstance(v, str) else v for v in value]
-        for item in kinds.listed(value) if kind.repeatable else [value]:
-            kind.check(origin, item)
+        kind.check(origin, value)
         if kind.repeatable:
-            fresh.setdefault(name, []).extend(kinds.listed(value))
+            fresh.setdefault(name, []).extend(value)
         else:
             fresh[name] = value
         self.origins[name] = origin
@@ -123,15 +115,12 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def nearest(name: str, among: Iterable[str] = ()) -> str:
-    """`: did you mean bind?` for `bidn`."""
-    known = list(among) or [*OPTIONS, *BY_NAME]
-    found = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {found[0]}?" if found else ""
-
-
 def from_file(path: str) -> list[tuple[str, str, Any]]:
     """Keys of a TOML file, `[options]` being the core's own words."""
+    if path.startswith(("python:", "file:")) or path.endswith(".py"):  # hypercorn's other forms
+        raise ConfigError(
+            f"config: {path!r}: settings are TOML here, not Python: give a .toml file"
+        )
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
@@ -165,22 +154,19 @@ def from_environment(environ: Mapping[str, str]) -> tuple[list[tuple[str, str, A
 
 
 def values_of(kind: kinds.Kind, text: str) -> Any:
-    if not isinstance(kind, kinds.Listed):
-        return text
-    return [part.strip() for part in text.split(kind.separator) if part.strip()]
+    """An empty variable is an empty list."""
+    return kind.parts(text) if isinstance(kind, kinds.Listed) else text
 
 
 def from_keywords(config: Config | None, options: Mapping[str, Any]) -> Config:
     """A Config with options given as keyword arguments, under any of their names."""
-    settings = Settings()
-    changes: dict[str, Any] = {}
+    changed = dataclasses.replace(config or Config())
     for name, value in options.items():
-        if name == "options":
-            changes[name] = value
-            continue
-        for own, own_value in settings._resolve(name, name, value):
-            changes[own] = own_value
-    return dataclasses.replace(config or Config(), **changes)
+        try:
+            setattr(changed, name, value)
+        except AttributeError as exc:
+            raise ConfigError(str(exc)) from None
+    return changed
 
 
 def read_env_file(path: str | os.PathLike[str]) -> dict[str, str]:

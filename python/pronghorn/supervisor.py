@@ -38,7 +38,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, kinds, log, metrics
+from . import _core, log, metrics
 from .config import Config
 from .errors import ConfigError, StartupError
 from .options import MAX_WORKERS
@@ -258,7 +258,7 @@ class Supervisor:
         if self.config.metrics_bind is None:
             yield
             return
-        endpoint = metrics.Endpoint(kinds.listed(self.config.metrics_bind), self.stats)
+        endpoint = metrics.Endpoint(self.config.items_of("metrics_bind"), self.stats)
         self._front._addresses += [("metrics", text) for text in endpoint.addresses()]
         try:
             yield

@@ -340,6 +340,7 @@ def test_bad_options_are_one_line_and_exit_2(folder, args, text):
     ("args", "text"),
     [
         (["nowhere:app"], "no module 'nowhere'"),
+        (["asgi:nowhere:app"], "no module 'nowhere'"),
         (["main:nothing"], "module 'main' has no attribute 'nothing'"),
         (["main:number"], "main:number: not an application: an int cannot be called"),
         (["main:make"], "it does not take (scope, receive, send); if it makes the application"),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pickle
 import ssl
 
 import pytest
@@ -36,8 +37,58 @@ def test_attributes_can_be_set_one_by_one():
 
 def test_a_misspelt_attribute_is_an_error():
     config = Config()
-    with pytest.raises(AttributeError, match="certfle"):
+    with pytest.raises(AttributeError, match="certfle: there is no such option: did you mean cert"):
         config.certfle = "cert.pem"
+    with pytest.raises(AttributeError, match="certfle"):
+        config.certfle  # noqa: B018
+    with pytest.raises(TypeError, match="prot: there is no such option: did you mean port"):
+        Config(prot=80)
+
+
+def test_other_servers_names_are_attributes_and_arguments():
+    config = Config(
+        "main:app", ssl_keyfile="k", timeout_keep_alive=5, headers=[("a", "b")], uds=None
+    )
+    assert (config.app, config.keyfile, config.keep_alive) == ("main:app", "k", 5)
+    assert (config.header, config.bind) == (["a: b"], None)
+    config.accesslog = "-"
+    config.loglevel = "INFO"
+    config.use_reloader = True
+    config.reload_dirs = "a,b"
+    assert (config.access_log, config.loglevel, config.reload) == (True, "INFO", True)
+    assert config.items_of("reload_dir") == ["a", "b"]
+    assert dataclasses.replace(config, app=None).keep_alive_timeout == 5
+    assert pickle.loads(pickle.dumps(config)) == config
+    with pytest.raises(ConfigError, match="ssl_version: --tls-min-version"):
+        config.ssl_version = 5
+    with pytest.warns(UserWarning, match="http: accepted without effect"):
+        config.http = "h11"
+
+
+@pytest.mark.parametrize("level", ["WARNING", "Warning", 30])
+def test_a_level_may_be_written_as_other_servers_do(level):
+    assert ("log_level", "warning") in options(log_level=level)
+
+
+def test_a_config_is_made_of_a_mapping_or_of_toml(tmp_path):
+    file = tmp_path / "hypercorn.toml"
+    file.write_text("bind = 'a:1,b:2'\nloglevel = 'INFO'\nkeep-alive = '5s'\n")
+    config = Config.from_toml(file)
+    assert (config.bind, config.log_level, config.keep_alive) == (["a:1", "b:2"], "info", 5.0)
+    config = Config.from_mapping({"application_path": "main:app", "keyfile": None}, port="80")
+    assert (config.app, config.port) == ("main:app", 80)
+    with pytest.raises(ConfigError, match="bidn: there is no such option: did you mean bind"):
+        Config.from_mapping(bidn="a:1")
+
+
+def test_text_may_have_several_values():
+    found = options(bind="a:1, b:2", forwarded_allow_ips="10.0.0.1,unix", unlimited_peer="::1")
+    assert [value for name, value in found if name == "bind"] == ["a:1", "b:2"]
+    assert [value for name, value in found if name == "unlimited_peer"] == ["::1", "10.0.0.1/32"]
+    with pytest.raises(ConfigError, match="forwarded_allow_ips: 'x' is not an address"):
+        options(forwarded_allow_ips="10.0.0.1,x")
+    with pytest.raises(ConfigError, match="bind: '' is not HOST:PORT"):
+        options(bind="")
 
 
 def test_dev_binds_page_and_quic(tmp_path):

@@ -9,7 +9,7 @@ from harness import Running, aio, loopback
 from peers import ask, every_version
 from process import command, outcome
 from pronghorn import Config, Server, StartupError
-from pronghorn.importer import prepare_app
+from pronghorn.importer import import_app, prepare_app
 
 MAIN = """
 import asyncio
@@ -107,3 +107,13 @@ def test_a_loop_of_ones_own(folder):
 def test_a_loop_that_is_none(folder, loop, code, text):
     assert outcome(folder, "main:asgi", "--loop", loop)[0] == code
     assert text in outcome(folder, "main:asgi", "--loop", loop)[1]
+
+
+def test_a_prefix_says_what_the_application_is_as_in_hypercorn(tmp_path):
+    (tmp_path / "prefixed.py").write_text(
+        "def wsgi(environ, start_response): ...\nasync def app(scope, receive, send): ...\n"
+    )
+    app = import_app("asgi:prefixed:app", app_dir=tmp_path)
+    assert app is sys.modules["prefixed"].app
+    found = import_app("wsgi:prefixed:wsgi", app_dir=tmp_path)
+    assert type(found).__name__ == "WSGIMiddleware"

@@ -183,15 +183,28 @@ def show_version() -> None:
     )
 
 
+def flush() -> None:
+    """A reader that has seen enough (`pronghorn --help | head`) is no mistake, at exit neither."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(message: str) -> None:
     print(f"pronghorn: {message}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse(argv)
-    if args.version or args.show_limits:
-        show_version() if args.version else show_limits()
+    try:
+        args = parse(argv)
+        if args.version or args.show_limits:
+            show_version() if args.version else show_limits()
+            return 0
+    except BrokenPipeError:
         return 0
+    finally:
+        flush()
     code = serve(args)
     return leak_checked(code)
 

@@ -88,12 +88,12 @@ class Lifespan:
         await self.abandon()
         return False
 
-    async def abandon(self) -> None:
+    async def abandon(self, seconds: float = 1.0) -> None:
         """Ends the application's lifespan task without its consent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait([task], timeout=1.0)
+            await asyncio.wait([task], timeout=min(seconds, 1.0))
             if task.done() and not task.cancelled():
                 task.exception()  # it was told to end: what it says of that is of no interest
 

@@ -37,7 +37,7 @@ _COLOURS = {"trace": "2", "debug": "2", "warning": "33", "error": "31", "critica
 
 
 class Formatter(logging.Formatter):
-    """`12:00:01.123 info     listening kind=tcp address=127.0.0.1:8000`"""
+    """`12:00:01.123 info     ready pid=7`"""
 
     def __init__(self, colour: bool) -> None:
         super().__init__("%(asctime)s.%(msecs)03d %(level)s %(message)s", "%H:%M:%S")
@@ -113,6 +113,7 @@ def configure(config: Config) -> None:
         colour = is_coloured(config.use_colors)
         handler.setFormatter(JsonFormatter() if config.log_format == "json" else Formatter(colour))
         log.addHandler(handler)
+        log.propagate = False  # the application may configure the root logger yet: no line twice
 
 
 def take_uvicorns_names() -> None:

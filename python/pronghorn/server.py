@@ -33,7 +33,7 @@ from .watch import LoopWatch
 
 CANCEL_WAIT = 5.0  # seconds that cancelled handlers get to clean up
 NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone before that
-FORCE_WAIT = 1.0  # seconds for the same once a second signal came
+FORCE_WAIT = 0.8  # seconds for everything that is left to do once a second signal came
 SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
 STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
 
@@ -79,6 +79,7 @@ class Server:
         self._recycler = Recycler(self.config, self.metrics, self._recycle)
         self._exit = asyncio.Event()
         self._force = asyncio.Event()
+        self._force_by = 0.0
         self._stopped = asyncio.Event()
         self._ended = asyncio.Event()
         self._watch = LoopWatch(0.0, 0.0)
@@ -187,7 +188,7 @@ class Server:
         self.config.validate()
         factory = loop_factory(self.config.loop, self.config.app_dir)
         try:
-            run_in_loop(self.serve(handle_signals=True), factory)
+            run_in_loop(self.serve(handle_signals=True), factory, self.patience)
         finally:
             log.flush()
         return self.exit_code
@@ -349,7 +350,8 @@ class Server:
 
     def _say_listening(self) -> None:
         for kind, text in self._addresses:
-            log.log.info("listening kind=%s address=%s", kind, text)
+            url = "" if text.startswith("unix:") else f" url={url_of(kind, text)}"
+            log.log.info("listening kind=%s address=%s%s", kind, text, url)
         if self.dev_sha256 is not None:
             logwriter.stderr.write(dev_block(self._addresses, self.dev_sha256) + "\n")
 
@@ -375,30 +377,30 @@ class Server:
         assert self._core is not None and self._loop is not None
         core, loop = self._core, self._loop
         deadline = loop.time() + seconds
-        log.log.info("stopping tasks=%d graceful_timeout=%g", len(core.tasks()), seconds)
+        log.log.info(
+            "stopping tasks=%d graceful_timeout=%g pid=%d", len(core.tasks()), seconds, os.getpid()
+        )
         core.drain(int(seconds * 1000))
         await first(self._stopped.wait(), self._force.wait(), timeout=seconds + STOP_SLACK)
-        if self._force.is_set():
-            core.drain(0)
-            await first(self._stopped.wait(), timeout=FORCE_WAIT)
         await self._wait_for_tasks(max(deadline - loop.time(), NOTICE_WAIT))
         if core.cancel_all() > 0:
-            await self._wait_for_tasks(FORCE_WAIT if self._force.is_set() else CANCEL_WAIT)
-            for task in core.tasks():
-                log.log.warning("server: task did not end when cancelled name=%s", task.get_name())
+            await self._wait_for_tasks(CANCEL_WAIT)
+        if self._force.is_set():
+            core.drain(0)
+            if tasks := core.tasks():
+                await asyncio.wait(tasks, timeout=self.patience())
+            await first(self._stopped.wait(), timeout=self.patience())
+        for task in core.tasks():
+            log.log.warning("server: task did not end when cancelled name=%s", task.get_name())
         await self._stop_app(lifespan)
         if self._force.is_set():
             self.exit_code = 1
-        log.log.info("stopped")
+        log.log.info("stopped pid=%d", os.getpid())
 
     async def _wait_for_tasks(self, seconds: float) -> None:
         assert self._core is not None
         tasks = self._core.tasks()
-        if not tasks:
-            return
-        if self._force.is_set():
-            await asyncio.wait(tasks, timeout=min(seconds, FORCE_WAIT))
-        else:
+        if tasks:
             await first(asyncio.wait(tasks), self._force.wait(), timeout=seconds)
 
     async def _stop_app(self, lifespan: Lifespan) -> None:
@@ -407,9 +409,20 @@ class Server:
         if not shutdown.done():
             shutdown.cancel()
             await asyncio.wait([shutdown])
-            await lifespan.abandon()
+            await lifespan.abandon(self.patience())
         elif not shutdown.result():
             self.exit_code = 1
+
+    def force(self) -> None:
+        """A graceful stop has no time any more. In the loop's thread."""
+        self._force_by = time.monotonic() + FORCE_WAIT
+        self._force.set()
+
+    def patience(self) -> float:
+        """Seconds that what was cancelled gets to end."""
+        if self._force.is_set():
+            return max(self._force_by - time.monotonic(), 0.0)
+        return CANCEL_WAIT
 
     # --- signals ---
 
@@ -457,7 +470,7 @@ class Server:
             self.shutdown()
         else:
             log.log.warning("signal name=%s: stopping at once", name)
-            self._force.set()
+            self.force()
 
 
 # --- entry points ---
@@ -515,17 +528,19 @@ def loop_factory(
 
 
 def run_in_loop(
-    main: Coroutine[Any, Any, None], factory: Callable[[], asyncio.AbstractEventLoop]
+    main: Coroutine[Any, Any, None],
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    patience: Callable[[], float] = lambda: CANCEL_WAIT,
 ) -> None:
-    """Like asyncio.run(), but a task that does not end when it is cancelled does not keep the
-    process from ending."""
+    """Like asyncio.run(), but a task that does not end within `patience` when it is cancelled does
+    not keep the process from ending."""
     loop = factory()
     try:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(main)
     finally:
         try:
-            loop.run_until_complete(end_tasks())
+            loop.run_until_complete(end_tasks(patience()))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -533,14 +548,14 @@ def run_in_loop(
             loop.close()
 
 
-async def end_tasks() -> None:
+async def end_tasks(seconds: float) -> None:
     """Cancels what the application left behind in the loop."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     if not left:
         return
-    done, pending = await asyncio.wait(left, timeout=CANCEL_WAIT)
+    done, pending = await asyncio.wait(left, timeout=seconds)
     for task in done:
         if not task.cancelled() and task.exception() is not None:
             context = {"message": "exception in a cancelled task", "exception": task.exception()}
@@ -606,19 +621,23 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def url_of(scheme: str, address: str) -> str:
-    """For a person's browser: loopback and wildcard addresses are called localhost."""
+def url_of(kind: str, address: str, loopback: str = "") -> str:
+    """For a person's browser: wildcard addresses are called localhost, and loopback ones
+    `loopback`, if it has a name."""
     host, _, port = address.rpartition(":")
-    if host in ("127.0.0.1", "[::1]", "0.0.0.0", "[::]"):
+    if host in ("0.0.0.0", "[::]"):
         host = "localhost"
-    return f"{scheme}://{host}:{port}"
+    elif loopback and host in ("127.0.0.1", "[::1]"):
+        host = loopback
+    scheme = "https" if kind in ("tls", "quic") else "http"
+    return f"{scheme}://{host}:{port}{'/metrics' if kind == 'metrics' else ''}"
 
 
 def dev_block(bound: list[tuple[str, str]], sha256: str) -> str:
     digest = bytes.fromhex(sha256)
     pages = (text for kind, text in bound if kind == "tcp" and not text.startswith("unix:"))
-    page = next((url_of("http", text) for text in pages), None)
-    quic = next((url_of("https", text) for kind, text in bound if kind == "quic"), None)
+    page = next((url_of("tcp", text, "localhost") for text in pages), None)
+    quic = next((url_of("quic", text, "localhost") for kind, text in bound if kind == "quic"), None)
     lines = [
         f"  Page          {page}" if page else None,
         f"  WebTransport  {quic}" if quic else None,

@@ -273,7 +273,7 @@ class Supervisor:
             events = self._selector.select(self._timeout())
             with self._lock:
                 self._turn([key.data for key, _ in events])
-        log.log.info("stopped")
+        log.log.info("stopped pid=%d", os.getpid())
 
     def _turn(self, heard: list[Worker | None]) -> None:
         for worker in heard:

@@ -141,7 +141,7 @@ class WorkerServer(Server):
             self.shutdown()
         elif op == "force":
             self.shutdown()
-            self._force.set()
+            self.force()
 
     def _guard(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nobody replaces, recycles or stops a worker whose supervisor is gone: it finishes what is
@@ -166,7 +166,7 @@ def serve(setup: Setup, link: Link) -> int:
     try:
         factory = loop_factory(setup.config.loop, setup.config.app_dir)
         server = WorkerServer(setup, link)
-        run_in_loop(server.serve_linked(), factory)
+        run_in_loop(server.serve_linked(), factory, server.patience)
     except (ConfigError, StartupError) as exc:
         print_cause(exc)
         link.send("failed", option=isinstance(exc, ConfigError), text=str(exc))

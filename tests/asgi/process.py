@@ -72,7 +72,7 @@ class Command:
 
     def address(self, kind: str) -> tuple[str, int]:
         self.line(r"ready pid=")
-        host, port = self.line(rf"listening kind={kind} address=(\S+):(\d+)$").groups()
+        host, port = self.line(rf"listening kind={kind} address=(\S+):(\d+)\b").groups()
         return host.strip("[]"), int(port)
 
     def signal(self, number: signal.Signals) -> None:

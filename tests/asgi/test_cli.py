@@ -1,7 +1,9 @@
 """The command as its user sees it: a process, its output, its exit code."""
 
 import dataclasses
+import datetime
 import http.client
+import os
 import re
 import signal
 import socket
@@ -33,6 +35,13 @@ async def app(scope, receive, send):
         print("blocked")
         while True:
             pass
+    if scope["path"] == "/stubborn":
+        print("waiting")
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                print("refused")
     if scope["path"] == "/forever":
         print("waiting")
         try:
@@ -157,17 +166,35 @@ def test_what_does_not_finish_in_time_is_cancelled(folder):
     assert re.search("^cancelled$.*^lifespan.shutdown$", server.output, re.MULTILINE | re.DOTALL)
 
 
-def test_a_second_signal_stops_at_once(folder):
+@pytest.mark.parametrize(("path", "said"), [("/forever", "cancelled"), ("/stubborn", "refused")])
+def test_I2_a_second_signal_stops_at_once(folder, path, said):
+    """Also when a handler does not let itself be cancelled."""
     with command(folder, "main:app", "--port", "0", "--graceful-timeout", "3600") as server:
         client = socket.create_connection(server.address("tcp"), timeout=30)
-        client.sendall(b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         server.line("^waiting$")
         server.signal(signal.SIGINT)
         server.line("stopping tasks=1")
         server.signal(signal.SIGTERM)
         assert server.end() == 1
         client.close()
-    assert "cancelled" in server.output
+    assert said in server.output
+    stamps = re.findall(r"^(\d\d:\d\d:\d\d\.\d{3}) \w+ +(?:signal name=SIGTERM|stopped)",
+                        server.output, re.MULTILINE)  # fmt: skip
+    begun, ended = (datetime.datetime.strptime(stamp, "%H:%M:%S.%f") for stamp in stamps)
+    assert (ended - begun).seconds < 3  # 0.8 s, and what a busy machine adds
+
+
+def test_lines_of_a_start_and_a_stop_say_where_and_who(folder):
+    with command(folder, "main:app", "--bind", "0.0.0.0:0,[::1]:0") as server:
+        server.line(r"listening kind=tcp address=0\.0\.0\.0:(\d+) url=http://localhost:\1$")
+        server.line(r"listening kind=tcp address=\[::1\]:(\d+) url=http://\[::1\]:\1$")
+        server.line("ready pid=")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    pid = server.process.pid
+    assert re.search(rf"stopping tasks=0 .*pid={pid}$", server.output, re.MULTILINE)
+    assert re.search(rf"stopped pid={pid}$", server.output, re.MULTILINE)
 
 
 def test_repeated_signals_end_a_blocked_process(folder):
@@ -462,6 +489,16 @@ def test_show_limits_lists_every_option(folder):
         if option is not None:
             assert f"--{field.name.replace('_', '-')} " in output
             assert option.help in output
+
+
+@pytest.mark.parametrize("what", ["--show-limits", "--help", "--version"])
+def test_a_reader_that_has_seen_enough_is_no_mistake(folder, what):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "wb") as pipe:
+        argv = [sys.executable, "-m", "pronghorn", what]
+        ended = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_help_names_every_setting_of_config(folder):

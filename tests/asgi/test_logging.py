@@ -313,6 +313,23 @@ def test_what_is_wrong_with_a_configuration_is_said(folder, name, text, message)
     assert output.startswith(f"pronghorn: --log-config: {message}")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_application_that_configures_logging_gets_no_line_twice(folder, workers):
+    (folder / "own.py").write_text(
+        "import logging\nfrom main import app\n"
+        "logging.basicConfig(format='own %(name)s %(message)s', level='INFO')\n"
+        "logging.getLogger('own').info('imported')\n"
+    )
+    with command(folder, "own:app", "--port", "0", "--workers", workers, "--access-log") as server:
+        ask(server.address("tcp"))
+        server.line("request client=")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert server.output.count("own own imported") == int(workers)
+    assert server.output.count("request client=") == 1
+    assert "own pronghorn" not in server.output
+
+
 # --- nobody waits for the log ---
 
 
@@ -388,7 +405,7 @@ def test_a_stuck_log_pipe_stops_nothing(folder):
         while chunk := os.read(ours, 65536):
             output = output[-100:] + chunk
         assert process.wait(60) == 0
-        assert output.endswith(b"stopped\n")
+        assert re.search(rb"stopped pid=\d+\n$", output)
     finally:
         process.kill()
         process.wait()

@@ -269,7 +269,7 @@ def test_workers_take_each_others_tickets_and_new_files(
     args += ["--certfile", site.certfile, "--keyfile", site.keyfile, "--certificate-poll", "0.1"]
     tls = context(minimum_version=version, maximum_version=version)
     with command(site.folder, "main:app", *args) as running:
-        port = int(running.line(r"listening kind=tls address=127.0.0.1:(\d+)$")[1])
+        port = int(running.line(r"listening kind=tls address=127.0.0.1:(\d+)\b")[1])
         running.line(r"ready ")
         first, resumed, session, _ = worker_of(port, tls)
         assert not resumed

@@ -423,7 +423,7 @@ class Stand:
             raise
 
     def _address(self, kind: str) -> tuple[str, int]:
-        found = re.search(rf"listening kind={kind} address=(\S+):(\d+)$", self.log(), re.MULTILINE)
+        found = re.search(rf"listening kind={kind} address=(\S+):(\d+)\b", self.log())
         assert found, f"no {kind} address:\n{self.log()}"
         return found[1], int(found[2])
 

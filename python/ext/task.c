@@ -17,6 +17,7 @@ typedef struct Run {
     Channel *channel;      /* own; NULL once the application has ended */
     PyObject *coro;        /* own; NULL before the first step and after the end */
     PyObject *frame_owner; /* own; the application's awaitable, for cr_frame and friends */
+    bool is_running;       /* inside a step: nobody else may take one, or end it */
 } Run;
 
 static PyObject *channel_receive_method(PyObject *self, PyObject *Py_UNUSED(unused))
@@ -43,6 +44,7 @@ PyObject *run_new(Channel *channel)
     run->st = st;
     run->channel = (Channel *)Py_NewRef((PyObject *)channel);
     run->coro = run->frame_owner = NULL;
+    run->is_running = false;
     st->live[LIVE_TASK]++;
     PyObject_GC_Track((PyObject *)run);
     return (PyObject *)run;
@@ -122,10 +124,20 @@ static PySendResult run_outcome(Run *run, PySendResult sent, PyObject **result)
     return PYGEN_RETURN;
 }
 
+/* As of a coroutine, which must not go away under its own feet. */
+static bool is_running(const Run *run)
+{
+    if (run->is_running)
+        PyErr_SetString(PyExc_ValueError, "the application is running already");
+    return run->is_running;
+}
+
 static PySendResult run_send_slot(PyObject *self, PyObject *arg, PyObject **result)
 {
     Run *run = (Run *)self;
     *result = NULL;
+    if (is_running(run))
+        return PYGEN_ERROR;
     if (run->channel == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the application has ended");
         return PYGEN_ERROR;
@@ -133,8 +145,10 @@ static PySendResult run_send_slot(PyObject *self, PyObject *arg, PyObject **resu
     Server *server = (Server *)Py_NewRef((PyObject *)run->channel->server);
     server_enter(server);
     PySendResult sent = PYGEN_ERROR;
+    run->is_running = true;
     if (run->coro != NULL || call_app(run) == 0)
         sent = PyIter_Send(run->coro, arg, result);
+    run->is_running = false;
     sent = run_outcome(run, sent, result);
     server_leave(server);
     Py_DECREF((PyObject *)server);
@@ -186,6 +200,8 @@ static PyObject *run_throw(PyObject *self, PyObject *const *args, Py_ssize_t nar
         PyErr_SetString(PyExc_TypeError, "throw() takes one to three arguments");
         return NULL;
     }
+    if (is_running(run))
+        return NULL;
     if (run->channel == NULL) {
         raise_thrown(args, nargs);
         return NULL;
@@ -194,10 +210,12 @@ static PyObject *run_throw(PyObject *self, PyObject *const *args, Py_ssize_t nar
     PyObject *result = NULL;
     PySendResult sent = PYGEN_ERROR;
     server_enter(server);
+    run->is_running = true;
     if (run->coro != NULL)
         sent = throw_into(run, args, nargs, &result);
     else
         raise_thrown(args, nargs);
+    run->is_running = false;
     sent = run_outcome(run, sent, &result);
     server_leave(server);
     Py_DECREF((PyObject *)server);
@@ -227,11 +245,15 @@ static PyObject *run_next(PyObject *self)
 static PyObject *run_close(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     Run *run = (Run *)self;
+    if (is_running(run))
+        return NULL;
     PyObject *coro = Py_XNewRef(run->coro);
     PyObject *none = Py_NewRef(Py_None);
     if (coro != NULL) {
         Py_DECREF(none);
+        run->is_running = true;
         none = PyObject_CallMethodNoArgs(coro, run->st->str.close);
+        run->is_running = false;
         Py_DECREF(coro);
     }
     PyObject *exc = exception_take();

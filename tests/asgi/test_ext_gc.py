@@ -277,3 +277,30 @@ def test_a_server_dropped_with_its_loop_frees_those_who_wait() -> None:
     del loop
     gc.collect()
     assert not any(_core.live_objects().values())
+
+
+# --- nobody goes away under its own feet ----------------------------------------------------------
+
+
+@aio
+async def test_a_running_application_cannot_be_stepped_or_closed() -> None:
+    """What a task runs can be had from it; it answers as a coroutine does."""
+    refused: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        running: Any = asyncio.current_task().get_coro()  # type: ignore[union-attr]
+        for attempt in (
+            running.close,
+            lambda: running.send(None),
+            lambda: running.throw(KeyError("no")),
+        ):
+            with pytest.raises(ValueError, match="running already"):
+                attempt()
+            refused.append(attempt.__name__)
+        gc.collect()
+        await send(START)
+        await send(BODY)
+
+    async with serving(app) as server:
+        assert (await ask_h1(server)).status == 200
+    assert len(refused) == 3

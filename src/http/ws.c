@@ -514,6 +514,17 @@ static void begin_data(struct ph_ws *ws, const struct wslay_frame_iocb *frame)
     }
 }
 
+/* What the bytes behind `before` mean, `rc` apart: text that is wrong is so however it came, also
+ * when the same piece makes it too long. */
+static int judge_text(struct ph_ws *ws, size_t before, int rc)
+{
+    if (!ws->is_text || ws->message == NULL)
+        return rc;
+    bool is_right =
+        ph_ws_utf8_feed(&ws->utf8, ws->message->data + before, ws->message->len - before);
+    return is_right ? rc : PH_E_MALFORMED;
+}
+
 /* Appends to the message. 0, PH_E_LIMIT, PH_E_MALFORMED. */
 static int take_payload(struct ph_ws *ws, const uint8_t *p, size_t n)
 {
@@ -527,10 +538,7 @@ static int take_payload(struct ph_ws *ws, const uint8_t *p, size_t n)
         ph_copy(ws->host->stats, ws->message->data + ws->message->len, p, n);
         ws->message->len += n;
     }
-    if (rc == 0 && ws->is_text &&
-        !ph_ws_utf8_feed(&ws->utf8, ws->message->data + before, ws->message->len - before))
-        rc = PH_E_MALFORMED;
-    return rc;
+    return judge_text(ws, before, rc);
 }
 
 /* The last frame of a message is complete. */
@@ -540,9 +548,7 @@ static int end_message(struct ph_ws *ws)
     int rc = 0;
     if (ws->inflate != NULL) {
         rc = ph_ws_inflate_end(ws->inflate, &ws->message, ws->host->config.max_size);
-        if (rc == 0 && ws->is_text && ws->message != NULL &&
-            !ph_ws_utf8_feed(&ws->utf8, ws->message->data + before, ws->message->len - before))
-            rc = PH_E_MALFORMED;
+        rc = judge_text(ws, before, rc);
     }
     if (rc == 0 && ws->is_text && !ph_ws_utf8_is_whole(&ws->utf8))
         rc = PH_E_MALFORMED;

@@ -94,6 +94,26 @@ TEST(ws_deflate, limit_is_that_of_the_inflated_message)
     }
 }
 
+/* How the network cut it does not change what was wrong with it. */
+TEST(ws_deflate, text_that_is_wrong_and_too_long_is_wrong)
+{
+    char text[2000];
+    memset(text, 'a', sizeof(text));
+    text[10] = '\xe9';
+    struct ph_buf *z = deflate_with(text, sizeof(text), 12, false);
+    for (size_t step = 1; step < 2000; step *= 100) {
+        struct ws_rig *rig = ws_rig_new();
+        rig->step = step;
+        rig->config.max_size = 1000;
+        rig->ask = (struct ph_ws_ask){.deflate = true, .server_bits = 12, .client_bits = 12};
+        ws_rig_start(rig);
+        ws_say_n(rig, TEXT_Z, z->data, z->len);
+        CHECK_STR(ws_out(rig), "88 1007(the text is not UTF-8)");
+        ws_rig_free(rig);
+    }
+    ph_buf_unref(z);
+}
+
 /* G2: a gigabyte in a megabyte never exists. */
 TEST(ws_deflate, G2_a_bomb_is_cut_while_it_is_inflated)
 {

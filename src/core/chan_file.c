@@ -165,16 +165,18 @@ static void read_later(struct ph_chan_file *file, struct ph_buf *block, size_t n
     on_read(&file->job);
 }
 
-/* Reads up to the mark. */
+/* Reads up to the mark. A block is no larger than what the channel may queue, which is little for
+ * one of many responses of a connection. */
 static void step(struct ph_chan_file *file)
 {
     struct ph_chan *chan = file->chan;
+    uint64_t most = PH_MIN(BLOCK, PH_MAX(chan->high, PH_SHARE_MIN));
     for (int i = 0; chan->io.inflight < chan->high; i++) {
         if (i == BLOCKS_PER_TURN) {
             ph_chan_file_wake(chan);
             return;
         }
-        size_t n = (size_t)PH_MIN(file->left, (uint64_t)BLOCK);
+        size_t n = (size_t)PH_MIN(file->left, most);
         struct ph_buf *block = ph_buf_new(n);
         ssize_t got = ph_reader_try(file->fd, file->offset, block->data, n);
         if (got == PH_E_AGAIN) {

@@ -90,7 +90,7 @@ TEST(chan_file, sent_in_blocks_as_far_as_there_is_room)
     CHECK_INT(ph_chan_wait_writable(chan), ==, 0);
     while (at < end) {
         until(&rig, chan, 1);
-        CHECK_INT(rig_engine_of(chan)->held.bytes, <=, 65536); /* the mark is 1000 */
+        CHECK_INT(rig_engine_of(chan)->held.bytes, <=, PH_SHARE_MIN); /* the mark is 1000 */
         at = take(chan, at);
     }
     CHECK_INT(at, ==, end);

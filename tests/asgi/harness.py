@@ -22,6 +22,7 @@ from typing import Any
 import pronghorn
 from pronghorn import _core
 from pronghorn.server import run_in_loop
+from waiting import until
 
 Scope = dict[str, Any]
 Event = dict[str, Any]
@@ -141,10 +142,4 @@ class Recorder:
         return [event for event in self.events if event["type"] == "webtransport." + kind]
 
     async def until(self, satisfied: Callable[[], Any], seconds: float = 20.0) -> Any:
-        async def wait() -> Any:
-            while not (value := satisfied()):
-                self.changed.clear()
-                await self.changed.wait()
-            return value
-
-        return await asyncio.wait_for(wait(), seconds)
+        return await until(self.changed, satisfied, seconds)

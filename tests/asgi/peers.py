@@ -31,10 +31,10 @@ import pytest
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamReset
 from harness import Running
+from waiting import until
 from wt_client import Client as QuicClient
 from wt_client import dial
 
-DEADLINE = 20.0  # seconds
 Fields = list[tuple[str, str]]
 
 CANCELLED = {"2": 0x8, "3": 0x10C}  # what a client says that wants no more
@@ -99,13 +99,7 @@ class Client:
         self.closed = False
 
     async def until(self, satisfied: Callable[[], Any]) -> Any:
-        async def wait() -> Any:
-            while not (value := satisfied()):
-                self.changed.clear()
-                await self.changed.wait()
-            return value
-
-        return await asyncio.wait_for(wait(), DEADLINE)
+        return await until(self.changed, satisfied)
 
     async def start(
         self, method: str = "GET", target: str = "/", headers: Fields | None = None, *,

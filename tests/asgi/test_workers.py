@@ -15,6 +15,7 @@ import pronghorn
 import pytest
 from process import command, outcome
 from pronghorn import _core
+from waiting import polled
 
 APP = """
 import asyncio, os, sys, time
@@ -85,14 +86,6 @@ def is_alive(pid):
         return False
 
 
-def until(satisfied, seconds=30.0):
-    give_up = time.monotonic() + seconds
-    while not (value := satisfied()):
-        assert time.monotonic() < give_up, "timed out"
-        time.sleep(0.02)
-    return value
-
-
 def is_refused(address):
     try:
         socket.create_connection(address).close()
@@ -144,7 +137,7 @@ class Load:
     def after(self, count):
         """Waits until that many more were answered."""
         goal = len(self.answers) + count
-        until(lambda: len(self.answers) >= goal or self.failures)
+        polled(lambda: len(self.answers) >= goal or self.failures)
 
 
 # --- starting and stopping ---
@@ -154,7 +147,7 @@ def test_workers_share_the_port_and_stop_together(folder):
     with command(folder, "main:app", "--port", "0", "--workers", "2") as server:
         workers = pids(server, 2)
         with Load(server.address("tcp")) as load:
-            until(lambda: len({answer.split()[0] for answer in load.answers}) == 2)
+            polled(lambda: len({answer.split()[0] for answer in load.answers}) == 2)
         assert load.failures == []
         assert {int(answer.split()[0]) for answer in load.answers} == set(workers)
         server.signal(signal.SIGTERM)
@@ -254,7 +247,7 @@ def test_I1_requests_under_way_are_finished_by_all(folder):
         server.matches(r"waiting \d+", 8)
         server.signal(signal.SIGTERM)
         server.matches("stopping tasks=", 2)
-        until(lambda: is_refused(server.address("tcp")))  # not kept waiting behind a slow stop
+        polled(lambda: is_refused(server.address("tcp")))  # not kept waiting behind a slow stop
         for client in clients:
             client.sendall(b"x")
             with client, client.makefile("rb") as answer:
@@ -326,7 +319,7 @@ def test_I5_sighup_replaces_workers_without_refusing_anybody(folder, keep_alive)
             (folder / "main.py").write_text(APP.replace('"one"', '"two"'))
             server.signal(signal.SIGHUP)
             new = pids(server, 4)[2:]
-            until(lambda: not any(is_alive(pid) for pid in old))
+            polled(lambda: not any(is_alive(pid) for pid in old))
             load.after(20)
         assert load.failures == []
         assert {answer.split()[1] for answer in load.answers[-5:]} == {"two"}
@@ -352,10 +345,10 @@ def test_sigttin_and_sigttou_change_the_count(folder):
         server.signal(signal.SIGTTIN)
         third = pids(server, 3)[2]
         server.signal(signal.SIGTTOU)
-        until(lambda: not is_alive(third))
+        polled(lambda: not is_alive(third))
         assert all(is_alive(pid) for pid in first)
         server.signal(signal.SIGTTOU)
-        until(lambda: not is_alive(first[1]))
+        polled(lambda: not is_alive(first[1]))
         server.signal(signal.SIGTTOU)  # one stays
         assert get(server.address("tcp"))[1].split()[0] == str(first[0])
 
@@ -439,7 +432,7 @@ def test_workers_do_not_outlive_their_supervisor(folder, path):
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             server.line(r"(endless|blocked) \d+")
             server.signal(signal.SIGKILL)
-            until(lambda: not any(is_alive(pid) for pid in workers))
+            polled(lambda: not any(is_alive(pid) for pid in workers))
 
 
 # --- ends by age ---
@@ -464,7 +457,7 @@ def test_point_73_limit_max_requests_replaces_a_worker_before_it_lets_it_go(fold
                     said = answer.read()
                 assert said.startswith(b"HTTP/1.1 200 ")
                 assert b"connection: close" in said.lower()
-            until(lambda: not any(is_alive(pid) for pid in old))
+            polled(lambda: not any(is_alive(pid) for pid in old))
         assert load.failures == []
         server.signal(signal.SIGTERM)
         assert server.end() == 0
@@ -530,11 +523,11 @@ def test_metrics_of_all_workers(folder):
         workers = pids(server, 2)
         for _ in range(4):
             get(server.address("tcp"))
-        until(lambda: len(figure(server, "requests_total")) == 2)
+        polled(lambda: len(figure(server, "requests_total")) == 2)
         assert sum(figure(server, "requests_total")) == 4
         os.kill(workers[0], signal.SIGKILL)
         pids(server, 3)
-        until(lambda: sum(figure(server, "restarts_total")) == 1)
+        polled(lambda: sum(figure(server, "restarts_total")) == 1)
         server.signal(signal.SIGTERM)
         assert server.end() == 0
 

@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 from harness import Running
 from peers import Client, Exchange, Fields, dialled
+from waiting import DEADLINE, until
 
-DEADLINE = 20.0  # seconds
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -241,13 +241,7 @@ class Socket1(Socket):
         return self.over
 
     async def until(self, satisfied: Any) -> Any:
-        async def wait() -> Any:
-            while not (value := satisfied()):
-                self.changed.clear()
-                await self.changed.wait()
-            return value
-
-        return await asyncio.wait_for(wait(), DEADLINE)
+        return await until(self.changed, satisfied)
 
     async def write(self, data: bytes) -> None:
         with contextlib.suppress(ConnectionError):

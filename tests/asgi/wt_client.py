@@ -28,8 +28,8 @@ from aioquic.quic.events import (
     StopSendingReceived,
     StreamReset,
 )
+from waiting import until
 
-DEADLINE = 20.0  # seconds
 FIRST_CODE = 0x52E4A40FA8DB  # application error code 0 in HTTP/3's space
 CLOSE_CAPSULE = 0x2843
 DRAIN_CAPSULE = 0x78AE
@@ -106,14 +106,7 @@ class Client(QuicConnectionProtocol):
 
     async def until(self, satisfied: Callable[[], Any]) -> Any:
         """Waits until the predicate holds and returns its value."""
-
-        async def wait() -> Any:
-            while not (value := satisfied()):
-                self.changed.clear()
-                await self.changed.wait()
-            return value
-
-        return await asyncio.wait_for(wait(), DEADLINE)
+        return await until(self.changed, satisfied)
 
     # --- the session ----------------------------------------------------------------------------
 

@@ -12,15 +12,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import websockets
 from harness import aio
 from process import Command, command
 from pronghorn import _core
+from waiting import polled
 from wt_client import dial
 
 APP = """
@@ -68,13 +67,6 @@ async def app(scope, receive, send):
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "main.py").write_text(APP)
     return tmp_path
-
-
-def until(satisfied: Callable[[], Any], seconds: float = 30.0) -> None:
-    give_up = time.monotonic() + seconds
-    while not satisfied():
-        assert time.monotonic() < give_up, "timed out"
-        time.sleep(0.02)
 
 
 def exchange(client: socket.socket) -> bytes:
@@ -162,12 +154,12 @@ def test_I03_workers_that_are_killed_again_and_again(folder: Path) -> None:
         thread = threading.Thread(target=bystander)
         thread.start()
         started.wait(30)
-        until(lambda: rounds > 0 or failures)
+        polled(lambda: rounds > 0 or failures)
         os.kill(victim, signal.SIGCONT)
         try:
             for count in range(3, 8):
                 before = rounds + 40  # it served for a while: no reason to wait long for the next
-                until(lambda before=before: rounds > before or failures)
+                polled(lambda before=before: rounds > before or failures)
                 os.kill(victim, signal.SIGKILL)
                 victim = int(server.matches(r"ready pid=(\d+)$", count)[-1])
         finally:

@@ -1,4 +1,4 @@
-"""Certificates made on the spot: an authority, and what it signs.
+"""Certificates made on the spot: an authority, and what it signs. And a client that does not look.
 
 ca = Authority("somebody")
 cert, key = ca.pair(folder, "example.org", names=["example.org", "*.example.org"])
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,6 +20,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 DAY = datetime.timedelta(days=1)
+
+
+def untrusting(*alpn: str, **options: Any) -> ssl.SSLContext:
+    """Of a client that takes any certificate, as a test of anything else needs it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    for name, value in options.items():
+        setattr(context, name, value)
+    return context
 
 
 def new_key(kind: str = "ec") -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:

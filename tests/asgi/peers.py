@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -30,6 +29,7 @@ import h2.stream
 import pytest
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamReset
+from certs import untrusting
 from harness import Running
 from waiting import until
 from wt_client import Client as QuicClient
@@ -474,14 +474,6 @@ def split_status(headers: Any) -> tuple[int, Fields]:
     return int(status), rest
 
 
-def tls_context(alpn: list[str]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(alpn)
-    return context
-
-
 @contextlib.asynccontextmanager
 async def dialled(version: str, server: Running) -> AsyncIterator[Any]:
     """A connection of one version; closed at the end."""
@@ -496,7 +488,7 @@ async def dialled(version: str, server: Running) -> AsyncIterator[Any]:
             client.writer.close()
     elif version == "2":
         transport, client = await asyncio.get_running_loop().create_connection(
-            Client2, "127.0.0.1", server.https, ssl=tls_context(["h2"])
+            Client2, "127.0.0.1", server.https, ssl=untrusting("h2")
         )
         try:
             await client.until(lambda: client.ready or client.closed)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pronghorn
 import pytest
+from certs import untrusting
 from harness import Receive, Recorder, Running, Scope, Send, aio, loopback, serving
-from peers import Fields, ask, dialled, every_version, streamed_versions, tls_context
+from peers import Fields, ask, dialled, every_version, streamed_versions
 
 START = {"type": "http.response.start", "status": 200}
 BODY = {"type": "http.response.body"}
@@ -221,7 +222,7 @@ async def test_12_scheme(version: str) -> None:
 async def test_12_scheme_of_http_1_1_over_tls() -> None:
     scopes = Scopes()
     async with serving(scopes) as server:
-        context = tls_context(["http/1.1"])
+        context = untrusting("http/1.1")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=context)
         writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pronghorn
 import pytest
+from certs import untrusting
 from harness import App, Event, Receive, Recorder, Running, Scope, Send, aio, serving
 from wt_client import Client, dial
 
@@ -510,12 +511,7 @@ async def test_each_request_has_its_own_context() -> None:
 
 @aio
 async def test_tls_speaks_http_1_1() -> None:
-    import ssl
-
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
+    context = untrusting("http/1.1")
     scopes: list[Scope] = []
     async with serving(answering(START, BODY | {"body": b"x" * 300000}, scopes=scopes)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=context)

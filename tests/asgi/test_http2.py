@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pronghorn
 import pytest
+from certs import untrusting
 from harness import CERTS, Running, aio, serving, until_stats
 from process import Command, command
 from pronghorn import _core
@@ -127,12 +128,7 @@ async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def tls_to(server: Running, *protocols: str) -> tuple[Any, Any]:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    return await asyncio.open_connection("127.0.0.1", server.https, ssl=context)
+    return await asyncio.open_connection("127.0.0.1", server.https, ssl=untrusting(*protocols))
 
 
 def chosen(writer: asyncio.StreamWriter) -> str | None:

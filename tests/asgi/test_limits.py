@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import ssl
 from typing import Any
 
 import pytest
+from certs import untrusting
 from harness import Receive, Running, Scope, Send, aio, serving, until_stats
 from test_http import ask_h1, ask_h3, request_h3
 from wt_client import dial
@@ -446,10 +446,7 @@ async def read_paced(server: Running, port: int, tls: Any, n: int, every: float)
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 @aio
 async def test_a_reader_below_the_least_rate_is_cut_off(tls: bool) -> None:
-    context = None
-    if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = untrusting() if tls else None
     async with serving(endless, options=SLOW_READER) as server:
         port = server.https if tls else server.http
         read = asyncio.create_task(read_paced(server, port, context, 512, 0.05))

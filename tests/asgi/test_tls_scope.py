@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
-from certs import Authority
+from certs import Authority, untrusting
 from harness import Event, Receive, Scope, Send, aio, serving
 from test_http import ask_h1, read_h1, request_h3
 from ws_client import every_socket, socket_to
@@ -53,15 +53,6 @@ class Keeper:
             event = await receive()
 
 
-def context(**options: Any) -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    for name, value in options.items():
-        setattr(made, name, value)
-    return made
-
-
 async def ask_tls(port: int, tls: ssl.SSLContext, name: str | None = None) -> tuple[int, Any]:
     """Status, and the TLS object of the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
@@ -90,7 +81,7 @@ async def test_tcp_tells_version_cipher_name_and_certificate(
 ) -> None:
     app = Keeper()
     async with serving(app) as server:
-        tls = context(minimum_version=version, maximum_version=version)
+        tls = untrusting(minimum_version=version, maximum_version=version)
         status, session = await ask_tls(server.https, tls, "localhost")
         await ask_tls(server.https, tls, "127.0.0.1")  # literal addresses are no names: not sent
     assert status == 204
@@ -145,7 +136,7 @@ async def test_a_name_with_a_nul_is_no_name(tmp_path: Path) -> None:
     root = Authority()
     cert, key = root.pair(tmp_path, "admin\0.example.org", client=True, file="client")
     app = Keeper()
-    tls = context()
+    tls = untrusting()
     tls.load_cert_chain(cert, key)
     async with serving(app, ca_certs=root.file(tmp_path), verify_mode="optional") as server:
         await ask_tls(server.https, tls)
@@ -163,7 +154,7 @@ async def test_client_certificate_chain_and_name(version: ssl.TLSVersion, tmp_pa
         tmp_path, "tom, the client", client=True, organization="Sägewerk + Söhne", file="client"
     )
     app = Keeper()
-    tls = context(minimum_version=version, maximum_version=version)
+    tls = untrusting(minimum_version=version, maximum_version=version)
     tls.load_cert_chain(cert, key)
     async with serving(app, ca_certs=root.file(tmp_path), verify_mode="required") as server:
         assert (await ask_tls(server.https, tls))[0] == 204

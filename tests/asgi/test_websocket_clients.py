@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import ssl
 import subprocess
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from certs import untrusting
 from fastapi import Depends, FastAPI, WebSocketException
 from harness import Recorder, Running, aio, serving
 from starlette.applications import Starlette
@@ -29,16 +29,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = Path(os.environ.get("PH_EXAMPLES_DIR", ROOT / "build/release"))
 
 
-def context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def address(server: Running, tls: bool, path: str = "/") -> tuple[str, dict[str, Any]]:
     if tls:
-        return f"wss://127.0.0.1:{server.https}{path}", {"ssl": context()}
+        return f"wss://127.0.0.1:{server.https}{path}", {"ssl": untrusting()}
     return f"ws://127.0.0.1:{server.http}{path}", {}
 
 

@@ -8,6 +8,7 @@ import time
 
 import hpack
 import pytest
+from certs import untrusting
 from h2_peer import (
     CALM,
     CANCEL,
@@ -629,12 +630,8 @@ def open_connections(stand: Stand) -> int:
 def test_E15_weak_tls_is_no_http2(stand: Stand) -> None:
     """RFC 9113 Appendix A: either nobody agrees on such a suite, or the connection ends."""
     for suites in ("ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-SHA256", "AES128-SHA"):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context = untrusting("h2", maximum_version=ssl.TLSVersion.TLSv1_2)
         context.set_ciphers(suites + ":@SECLEVEL=0")
-        context.set_alpn_protocols(["h2"])
         with stand.attack(calls=0):
             try:
                 peer = H2Peer(stand, context=context)

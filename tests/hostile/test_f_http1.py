@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from certs import untrusting
 from h1_cases import BODIES, CHUNKED, GET, HEADS, SMUGGLED, get, line, post
 from stand import DEADLINE, Outcome, Stand
 
@@ -415,15 +416,12 @@ def test_F24_other_protocols_on_the_plain_port(stand: Stand) -> None:
 
 
 def test_F24_tls_to_the_plain_port(stand: Stand) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     with (
         stand.attack(calls=0, protocol_errors=1),
         socket.create_connection(stand.http, DEADLINE) as plain,
         pytest.raises(ssl.SSLError),
     ):
-        context.wrap_socket(plain, server_hostname="localhost")
+        untrusting().wrap_socket(plain, server_hostname="localhost")
 
 
 def test_F24_other_protocols_on_the_tls_port(stand: Stand) -> None:

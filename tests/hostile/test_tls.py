@@ -22,7 +22,7 @@ from typing import Any
 import pronghorn
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
-from certs import DAY, NOW, Authority, key_pem, new_key, pem
+from certs import DAY, NOW, Authority, key_pem, new_key, pem, untrusting
 from harness import Receive, Scope, Send, aio, serving
 from stand import DEADLINE, Stand
 from test_http import request_h3
@@ -35,15 +35,6 @@ ALERTS = {
     "protocol_version": 70,
     "no_application_protocol": 120,
 }
-
-
-def context(**options: Any) -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    for name, value in options.items():
-        setattr(made, name, value)
-    return made
 
 
 def visit(address: tuple[str, int], tls: ssl.SSLContext, name: str = "localhost") -> bytes:
@@ -156,7 +147,7 @@ def test_A21_foreign_protocols_over_quic(stand: Stand, offered: list[str]) -> No
 
 @pytest.mark.parametrize("offered", [["h3"], ["spdy/3"], ["http/0.9", "acme-tls/1"]])
 def test_A21_foreign_protocols_over_tcp(stand: Stand, offered: list[str]) -> None:
-    tls = context()
+    tls = untrusting()
     tls.set_alpn_protocols(offered)
     with stand.attack(calls=0, protocol_errors=1), pytest.raises(ssl.SSLError) as failure:
         visit(stand.tls, tls)
@@ -165,7 +156,7 @@ def test_A21_foreign_protocols_over_tcp(stand: Stand, offered: list[str]) -> Non
 
 def test_A21_without_alpn_it_is_http1(stand: Stand) -> None:
     with stand.attack():
-        assert visit(stand.tls, context())
+        assert visit(stand.tls, untrusting())
 
 
 def hello(server_name: bytes | None = None, **changes: Any) -> bytes:
@@ -173,7 +164,7 @@ def hello(server_name: bytes | None = None, **changes: Any) -> bytes:
     server name extension (as they are on the wire), suites, compressions, the legacy version, and
     whether newer versions are offered."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    tls = untrusting().wrap_bio(incoming, outgoing, server_hostname="localhost")
     with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
     body = outgoing.read()[9:]
@@ -296,7 +287,7 @@ class Visitors:
         self.threads.append(threading.Thread(target=lambda: asyncio.run(self._quic())))
 
     def _kinds(self) -> list[ssl.SSLContext]:
-        return [context(), context(maximum_version=ssl.TLSVersion.TLSv1_2)]
+        return [untrusting(), untrusting(maximum_version=ssl.TLSVersion.TLSv1_2)]
 
     def _run(self, tls: ssl.SSLContext) -> None:
         while not self.stopping.is_set():
@@ -355,7 +346,7 @@ def test_I06_certificates_are_replaced_under_load(replaced: tuple[Stand, Files])
                 stand.process.send_signal(signal.SIGHUP)
             stand.until(lambda before=before: replacements(stand) > before)
             current = ssl.PEM_cert_to_DER_cert(crt.decode())
-            stand.until(lambda current=current: visit(stand.tls, context()) == current)
+            stand.until(lambda current=current: visit(stand.tls, untrusting()) == current)
             assert not visitors.errors
     assert not visitors.errors
     assert visitors.rounds > 50
@@ -380,16 +371,16 @@ def test_I06_bad_files_change_nothing_and_are_told_once(replaced: tuple[Stand, F
             files.put(bad_crt, bad_key)
             said += 1
             stand.until(lambda n=said: stand.log().count("certificates: not replaced") == n)
-            assert visit(stand.tls, context()) == good, name
+            assert visit(stand.tls, untrusting()) == good, name
             good_crt, good_key = files.make()
             before = replacements(stand)
             files.put(good_crt, good_key)
             stand.until(lambda n=before: replacements(stand) > n)
             good = ssl.PEM_cert_to_DER_cert(good_crt.decode())
-            assert visit(stand.tls, context()) == good
+            assert visit(stand.tls, untrusting()) == good
         os.remove(files.key)
         stand.until(lambda: "site.key' does not exist" in stand.log())
-        assert visit(stand.tls, context()) == good
+        assert visit(stand.tls, untrusting()) == good
     assert not visitors.errors
     assert stand.log().count("certificates: not replaced") == said + 1
     assert "PRIVATE KEY" not in stand.log()
@@ -458,7 +449,7 @@ GOOD = ("good", "eight", "fits")
 
 
 async def served_over_tcp(port: int, clients: dict[str, Any], name: str, version: Any) -> bool:
-    tls = context(minimum_version=version, maximum_version=version)
+    tls = untrusting(minimum_version=version, maximum_version=version)
     if clients[name] is not None:
         tls.load_cert_chain(*clients[name])
     try:
@@ -530,7 +521,7 @@ async def test_I07_a_revocation_counts_from_the_reload_on(tmp_path: Path) -> Non
     pair = ca.pair(tmp_path, "client", client=True)
     other = ca.pair(tmp_path, "other", client=True)
     crl = ca.revoke(tmp_path, other[0])
-    tls = context()
+    tls = untrusting()
     tls.load_cert_chain(*pair)
     trust = {"ca_certs": ca.file(tmp_path), "ca_crl": crl, "verify_mode": "required"}
     async with serving(Seen(), **trust) as server:
@@ -580,7 +571,7 @@ def test_I09_old_offers_are_refused(
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_I09_old_clients_fail(stand: Stand, version: ssl.TLSVersion) -> None:
-    tls = context(maximum_version=version, minimum_version=version)
+    tls = untrusting(maximum_version=version, minimum_version=version)
     tls.set_ciphers("ALL:@SECLEVEL=0")
     with stand.attack(calls=0), pytest.raises((ssl.SSLError, ConnectionError)):
         visit(stand.tls, tls)
@@ -638,7 +629,7 @@ def test_I10_tickets_of_strangers_are_no_harm(stand: Stand) -> None:
     other = Stand(wt=False)
     try:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            tls = context(minimum_version=version, maximum_version=version)
+            tls = untrusting(minimum_version=version, maximum_version=version)
             with stand.attack():
                 foreign = session_of(other.tls, tls)[1]
                 assert session_of(stand.tls, tls, foreign)[0] is False
@@ -664,7 +655,7 @@ def session_of(
 
 def test_I10_tickets_outlive_the_process_with_a_secret() -> None:
     secret = "5e" * 32
-    tls = context()
+    tls = untrusting()
     first = Stand("--secret", secret, wt=False)
     try:
         session = session_of(first.tls, tls)[1]

@@ -465,6 +465,7 @@ static void answer_500(Exchange *ex)
     ex->base.status = 500;
     ph_chan_respond(ex->base.chan, 500, fields, 2, false);
     ph_chan_write(ex->base.chan, ph_buf_copy(text, sizeof(text) - 1), true);
+    ex->base.bytes_out = ex->is_bodiless ? 0 : sizeof(text) - 1;
     finish_response(ex);
     server_touch(ex->base.server);
 }

@@ -33,7 +33,7 @@ log = logging.getLogger("pronghorn")
 error_log = logging.getLogger("pronghorn.error")
 
 logging.addLevelName(TRACE, "TRACE")
-_COLOURS = {"trace": "2", "debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
+COLOURS = {"trace": "2", "debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
 
 
 class Formatter(logging.Formatter):
@@ -46,8 +46,8 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         name = record.levelname.lower()
         level = f"{name:<8}"
-        if self._colour and name in _COLOURS:
-            level = f"\x1b[{_COLOURS[name]}m{level}\x1b[0m"
+        if self._colour and name in COLOURS:
+            level = f"\x1b[{COLOURS[name]}m{level}\x1b[0m"
         record.level = level
         return super().format(record)
 
@@ -168,6 +168,27 @@ def flush() -> None:
 # --- a configuration of the program's own ---
 
 
+FORMATTERS = {
+    "uvicorn.logging.DefaultFormatter": "pronghorn.formatters.DefaultFormatter",
+    "uvicorn.logging.ColourizedFormatter": "pronghorn.formatters.DefaultFormatter",
+    "uvicorn.logging.AccessFormatter": "pronghorn.formatters.AccessFormatter",
+}
+
+
+def with_own_formatters(settings: dict[str, Any]) -> dict[str, Any]:
+    """uvicorn need not be installed for a configuration that was written for it."""
+
+    def own(spec: Any) -> Any:
+        if not isinstance(spec, Mapping):
+            return spec
+        return {key: FORMATTERS.get(str(value), value) for key, value in spec.items()}
+
+    formatters = settings.get("formatters")
+    if not isinstance(formatters, Mapping):
+        return settings
+    return settings | {"formatters": {name: own(spec) for name, spec in formatters.items()}}
+
+
 def apply(given: str | os.PathLike[str] | Mapping[str, Any]) -> set[str]:
     """Configures logging from a dict or a file; the names of the loggers it speaks of. ConfigError,
     StartupError: what is wrong with it."""
@@ -180,7 +201,7 @@ def apply(given: str | os.PathLike[str] | Mapping[str, Any]) -> set[str]:
             return set()
         settings.setdefault("version", 1)
         settings.setdefault("disable_existing_loggers", False)  # ours exist already
-        logging.config.dictConfig(settings)
+        logging.config.dictConfig(with_own_formatters(settings))
     except Exception as exc:  # whatever the user's own handlers raise, too
         cause = f" ({exc.__cause__})" if exc.__cause__ is not None else ""
         raise ConfigError(f"log_config: {where}{exc}{cause}") from None

@@ -9,6 +9,7 @@ left may have been made up by it.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws
            "wss": ("https", "wss")}  # fmt: skip
 HOPS_MAX = 32  # nearest hops that are looked at: more proxies than anybody has in a row
 KNOWN_MAX = 4096  # peers whose answer is kept
+LOOKS = 1000  # requests from this machine among which a proxy would be found
+FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto")
+
+log = logging.getLogger("pronghorn")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -39,13 +44,13 @@ def trusted_peers(config: Config) -> tuple[str, ...]:
 def believing(app: App, config: Config) -> App:
     """The application, or itself behind what puts the client of trusted proxies into scopes."""
     peers = trusted_peers(config)
-    if not peers:
+    if config.proxy_headers is False:
         return app
     trust = Trust(peers)
 
     def forwarded(scope: Any, receive: Any, send: Any) -> Any:
-        if scope["type"] != "lifespan":
-            trust.apply(scope)
+        if scope["type"] != "lifespan" and not trust.apply(scope) and hint.looks > 0:
+            hint.look(scope)
         return app(scope, receive, send)
 
     return forwarded
@@ -60,6 +65,9 @@ class Trust:
         found = (network_of("forwarded_allow_ips", peer) for peer in peers)
         self._networks = [network for network in found if network is not None]
         self._known: dict[str, bool] = {}
+
+    def has_peer(self, client: tuple[str, int] | None) -> bool:
+        return self._unix if client is None else self.has(client[0])
 
     def has(self, host: str) -> bool:
         known = self._known.get(host)
@@ -78,10 +86,10 @@ class Trust:
             return False
         return any(address in network for network in self._networks)
 
-    def apply(self, scope: dict[str, Any]) -> None:
-        client = scope["client"]
-        if not (self._unix if client is None else self.has(client[0])):
-            return
+    def apply(self, scope: dict[str, Any]) -> bool:
+        """False: the peer is not trusted."""
+        if not self.has_peer(scope["client"]):
+            return False
         hops: list[str] = []
         protos: list[str] = []
         for name, value in scope["headers"]:
@@ -97,6 +105,7 @@ class Trust:
             proto = protos[-HOPS_MAX:][index] if is_paired else protos[-1]
             if proto.lower() in SCHEMES and scope["type"] != "webtransport":
                 scope["scheme"] = SCHEMES[proto.lower()][scope["type"] == "websocket"]
+        return True
 
     def _client(self, hops: list[str]) -> tuple[int, tuple[str, int] | None]:
         """The rightmost hop that is not trusted, or the leftmost when all are, and its position.
@@ -110,6 +119,33 @@ class Trust:
             if not self.has(hop[0]):
                 break
         return index, found
+
+
+class Hint:
+    """Other servers believe a proxy on the same machine unasked. Who comes from one of those is
+    told, once, what to set: nothing else would show why addresses and schemes are the proxy's."""
+
+    def __init__(self) -> None:
+        self.looks = LOOKS
+        self._near = Trust(LOOPBACK)
+
+    def look(self, scope: dict[str, Any]) -> None:
+        client = scope["client"]
+        if not self._near.has_peer(client):
+            return
+        self.looks -= 1
+        if any(name in FORWARDED for name, _ in scope["headers"]):
+            self.looks = 0
+            peer = client[0] if client else UNIX
+            log.warning(
+                "proxy: X-Forwarded-For and -Proto are not believed from=%s: if that is your proxy,"
+                " set forwarded_allow_ips=%s; if not, --no-proxy-headers; said once",
+                peer,
+                peer,
+            )
+
+
+hint = Hint()  # of the process
 
 
 def parts(value: bytes) -> list[str]:

@@ -531,7 +531,8 @@ struct ph_server {
     unsigned headers_flags; /* PH_MSG_HAS_*: which of the server's own they stand for */
     size_t app_calls;       /* requests and sessions that the application has not released */
     bool is_refusing; /* a session that there is no room for is being turned into an exchange */
-    struct ph_bucket refused_log;
+    struct ph_bucket refused_log, body_log;
+    uint64_t bodies_told; /* stats.limit_body when it was last looked at for the log */
     struct ph_link paces; /* ph_pace.link, by look_at */
     struct ph_link tcp_conns, tcp_ready, tcp_dirty, tcp_dead;
     size_t tcp_count;

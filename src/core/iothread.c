@@ -18,6 +18,7 @@
 #include "../wt/wt.h"
 #include "core.h"
 
+#include <inttypes.h>
 #include <time.h>
 
 /* UDP datagrams taken from one socket in one turn: the others and the timers have their turn too.
@@ -229,6 +230,17 @@ static void reap(struct ph_server *server)
         ph_quic_endpoint_reap(server->quic);
 }
 
+/* Engines refuse bodies where there is no log: what they counted is told here. */
+static void tell_refused_bodies(struct ph_server *server)
+{
+    if (server->stats.limit_body == server->bodies_told)
+        return;
+    server->bodies_told = server->stats.limit_body;
+    ph_log_limited(&server->body_log, server->now, PH_LOG_WARNING,
+                   "http: request body refused status=413 limit=max_body bytes=%" PRIu64,
+                   server->config->max_body);
+}
+
 static void turn(struct ph_server *server)
 {
     wait_for_work(server);
@@ -247,6 +259,7 @@ static void turn(struct ph_server *server)
     check_drain(server);
     ph_chan_files_run(&server->pipe);
     flush(server);
+    tell_refused_bodies(server);
     bool all = ph_pipe_publish(&server->pipe);
     server->home_blocked = !ph_pipe_publish_home(&server->pipe);
     ph_pipe_ring_up(&server->pipe);

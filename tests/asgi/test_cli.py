@@ -167,7 +167,7 @@ def test_what_does_not_finish_in_time_is_cancelled(folder):
 
 
 @pytest.mark.parametrize(("path", "said"), [("/forever", "cancelled"), ("/stubborn", "refused")])
-def test_I2_a_second_signal_stops_at_once(folder, path, said):
+def test_71_I2_a_second_signal_stops_at_once(folder, path, said):
     """Also when a handler does not let itself be cancelled."""
     with command(folder, "main:app", "--port", "0", "--graceful-timeout", "3600") as server:
         client = socket.create_connection(server.address("tcp"), timeout=30)
@@ -197,7 +197,7 @@ def test_lines_of_a_start_and_a_stop_say_where_and_who(folder):
     assert re.search(rf"stopped pid={pid}$", server.output, re.MULTILINE)
 
 
-def test_repeated_signals_end_a_blocked_process(folder):
+def test_71_repeated_signals_end_a_blocked_process(folder):
     with command(folder, "main:app", "--port", "0") as server:
         client = socket.create_connection(server.address("tcp"), timeout=30)
         client.sendall(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -248,6 +248,7 @@ def test_options_reach_the_core(folder):
         connection.request("POST", "/", body=b"1234")
         assert connection.getresponse().status == 413
         connection.close()
+        server.line("warning +http: request body refused status=413 limit=max_body bytes=3$")
 
 
 def test_tls_with_cleartext_beside_it(folder):

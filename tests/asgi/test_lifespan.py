@@ -69,7 +69,7 @@ async def start_and_stop(app, mode="auto", **settings):
 
 # Point 67
 @aio
-async def test_startup_comes_first_and_shutdown_last():
+async def test_67_startup_comes_first_and_shutdown_last():
     events = []
 
     async def on_request(scope, send):
@@ -85,7 +85,7 @@ async def test_startup_comes_first_and_shutdown_last():
 
 # Point 68
 @aio
-async def test_state_is_copied_shallowly_into_each_scope():
+async def test_68_state_is_copied_shallowly_into_each_scope():
     states = []
 
     async def startup(scope, send):
@@ -108,7 +108,7 @@ async def test_state_is_copied_shallowly_into_each_scope():
 # Point 68
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks take a context since 3.11")
 @aio
-async def test_requests_see_context_variables_of_startup():
+async def test_68_requests_see_context_variables_of_startup():
     async def startup(scope, send):
         LIFESPAN.set("set")
         await send({"type": "lifespan.startup.complete"})
@@ -123,7 +123,7 @@ async def test_requests_see_context_variables_of_startup():
 
 # Point 65
 @aio
-async def test_auto_takes_an_application_that_raises_for_one_without_lifespan():
+async def test_65_auto_takes_an_application_that_raises_for_one_without_lifespan():
     seen = []
 
     async def app(scope, receive, send):
@@ -146,7 +146,7 @@ async def test_auto_takes_an_application_that_returns_for_one_without_lifespan()
 
 # Point 65
 @aio
-async def test_auto_reports_an_application_that_asked_and_then_raised(caplog):
+async def test_65_auto_reports_an_application_that_asked_and_then_raised(caplog):
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
@@ -233,7 +233,7 @@ async def test_off_asks_nothing():
 
 # Point 65
 @aio
-async def test_on_refuses_an_application_that_raises():
+async def test_65_on_refuses_an_application_that_raises():
     async def app(scope, receive, send):
         raise LookupError("no such table")
 
@@ -255,7 +255,7 @@ async def test_on_refuses_an_application_that_returns():
 # Point 66
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @aio
-async def test_startup_failed_stops_the_server(mode):
+async def test_66_startup_failed_stops_the_server(mode):
     async def startup(scope, send):
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
@@ -267,7 +267,7 @@ async def test_startup_failed_stops_the_server(mode):
 
 # Point 66
 @aio
-async def test_nothing_is_accepted_before_startup_is_complete():
+async def test_66_nothing_is_accepted_before_startup_is_complete():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     waiting = asyncio.Event()
@@ -298,7 +298,7 @@ async def test_nothing_is_accepted_before_startup_is_complete():
 
 # Point 71
 @aio
-async def test_a_stop_during_startup_ends_it():
+async def test_71_a_stop_during_startup_ends_it():
     waiting = asyncio.Event()
     ended = []
 
@@ -323,7 +323,7 @@ async def test_a_stop_during_startup_ends_it():
 
 # Point 67
 @aio
-async def test_startup_and_shutdown_have_deadlines(caplog):
+async def test_67_startup_and_shutdown_have_deadlines(caplog):
     async def forever(scope, send):
         await asyncio.Event().wait()
 
@@ -337,7 +337,7 @@ async def test_startup_and_shutdown_have_deadlines(caplog):
 
 # Point 69
 @aio
-async def test_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
+async def test_69_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
     async def shutdown(scope, send):
         await send({"type": "lifespan.shutdown.failed", "message": "disk full"})
 
@@ -349,7 +349,7 @@ async def test_shutdown_failed_is_logged_and_shows_in_the_exit_code(caplog):
 
 # Point 70
 @aio
-async def test_an_exception_at_shutdown_is_logged_with_its_traceback(caplog):
+async def test_70_an_exception_at_shutdown_is_logged_with_its_traceback(caplog):
     async def shutdown(scope, send):
         raise OSError("cannot flush")
 

@@ -313,6 +313,44 @@ def test_what_is_wrong_with_a_configuration_is_said(folder, name, text, message)
     assert output.startswith(f"pronghorn: --log-config: {message}")
 
 
+UVICORN_OWN = {
+    "version": 1,
+    "formatters": {
+        "default": {
+            "()": "uvicorn.logging.DefaultFormatter",
+            "fmt": "%(levelprefix)s %(message)s",
+            "use_colors": None,
+        },
+        "access": {
+            "()": "uvicorn.logging.AccessFormatter",
+            "fmt": '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
+        },
+    },
+    "handlers": UVICORN_DICT["handlers"],
+    "loggers": UVICORN_DICT["loggers"],
+}
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_uvicorns_formatters_need_no_uvicorn(folder, colours):
+    UVICORN_OWN["formatters"]["access"]["use_colors"] = colours
+    (folder / "log.json").write_text(json.dumps(UVICORN_OWN))
+    (folder / "uvicorn.py").write_text("raise ImportError('not installed')")
+    args = ["--log-config", "log.json", "--log-names", "uvicorn", "--access-log"]
+    output = serve_once(folder, *args, target="/a?b")
+    assert re.search(r"^INFO:     ready pid=\d+$", output, re.MULTILINE)
+    level = "\x1b[32mINFO\x1b[0m" if colours else "INFO"
+    line = rf'^{re.escape(level)}:     127\.0\.0\.1:\d+ - "GET /a\?b HTTP/1\.1" 200 OK$'
+    assert re.search(line, output, re.MULTILINE)
+    output = serve_once(folder, *args, "--access-log-format", "own %(s)s")
+    assert ' - "- own 200 HTTP/-" ' in output
+
+
+def test_the_servers_own_500_has_bytes(folder):
+    output = serve_once(folder, "--access-log", target="/raise")
+    assert "status=500 bytes=21" in output
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_application_that_configures_logging_gets_no_line_twice(folder, workers):
     (folder / "own.py").write_text(

@@ -6,9 +6,9 @@ import copy
 import pytest
 from harness import aio, serving
 from peers import dialled, every_version
-from pronghorn import Config, ConfigError
+from pronghorn import Config, ConfigError, proxy
 from pronghorn.hosts import is_served
-from pronghorn.proxy import Trust, parse_hop, trusted_peers
+from pronghorn.proxy import Trust, believing, parse_hop, trusted_peers
 from wt_client import dial
 
 LOOPBACK = {"forwarded_allow_ips": ["127.0.0.1", "::1"]}
@@ -247,6 +247,32 @@ def test_12_with_a_value_for_each_hop_it_is_the_clients():
 )
 def test_nobody_is_trusted_unless_told(settings, peers):
     assert trusted_peers(Config(**settings)) == peers
+
+
+def hinted(monkeypatch, caplog, config, *scopes):
+    """What is said of requests."""
+    caplog.clear()
+    monkeypatch.setattr(proxy, "hint", proxy.Hint())
+    app = believing(lambda *_: None, config)
+    for one in scopes:
+        app(one, None, None)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_proxy_nearby_that_is_not_believed_is_said_once(monkeypatch, caplog):
+    near, far = ("127.0.0.1", 5), ("10.0.0.1", 5)
+    plain, theirs = scope(client=near), scope(client=far, proto=[b"https"])
+    ours = scope(client=near, proto=[b"https"])
+    [said] = hinted(monkeypatch, caplog, Config(), plain, theirs, ours, ours)
+    assert "from=127.0.0.1: if that is your proxy, set forwarded_allow_ips=127.0.0.1" in said
+    unix = scope(client=None, forwarded=[b"10.0.0.1"])
+    [said] = hinted(monkeypatch, caplog, Config(forwarded_allow_ips="10.0.0.2"), unix)
+    assert "from=unix" in said
+    for config in (Config(proxy_headers=False), Config(proxy_headers=True)):
+        assert hinted(monkeypatch, caplog, config, ours) == []
+    many = [plain] * proxy.LOOKS
+    assert hinted(monkeypatch, caplog, Config(), *many, ours) == []
+    assert len(hinted(monkeypatch, caplog, Config(), *many[1:], ours)) == 1
 
 
 @pytest.mark.parametrize("peer", ["proxy.example", "10.0.0.0/33", "", 7])

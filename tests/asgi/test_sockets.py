@@ -43,7 +43,7 @@ def unix(path):
     return client
 
 
-def test_unix_socket(folder):
+def test_3_unix_socket(folder):
     """I15: the scope names the path, the file has the mode, and goes when the server goes."""
     path = folder / "web.sock"
     args = ["--bind", f"unix:{path}", "--access-log", "--option", "uds_permissions=600"]
@@ -58,7 +58,7 @@ def test_unix_socket(folder):
     assert not path.exists()
 
 
-def test_unix_socket_beside_tcp_and_tls(folder):
+def test_3_unix_socket_beside_tcp_and_tls(folder):
     certfile, keyfile, _ = _core.dev_certificate(folder)
     path = folder / "plain.sock"
     args = ["--certfile", certfile, "--keyfile", keyfile, "--bind", "127.0.0.1:0"]

@@ -274,7 +274,7 @@ def test_I1_endless_responses_end_at_the_deadline(folder):
     assert server.output.count("lifespan.shutdown") == 2
 
 
-def test_I2_a_second_signal_stops_at_once(folder):
+def test_71_I2_a_second_signal_stops_at_once(folder):
     """Also a worker whose application never gives the loop back."""
     args = ["--port", "0", "--workers", "2", "--graceful-timeout", "3600"]
     with command(folder, "main:app", *args) as server:
@@ -294,7 +294,7 @@ def test_I2_a_second_signal_stops_at_once(folder):
     assert not any(is_alive(pid) for pid in workers)
 
 
-def test_sigterm_during_startup(folder):
+def test_71_sigterm_during_startup(folder):
     """Point 71: a stop that comes while the first worker starts."""
     (folder / "slow.py").write_text(
         "import asyncio\n"
@@ -310,7 +310,7 @@ def test_sigterm_during_startup(folder):
 
 
 @pytest.mark.parametrize("keep_alive", [False, True])
-def test_I5_sighup_replaces_workers_without_refusing_anybody(folder, keep_alive):
+def test_71_I5_sighup_replaces_workers_without_refusing_anybody(folder, keep_alive):
     """New code is in use afterwards; no request fails meanwhile, also on connections that stay."""
     with command(folder, "main:app", "--port", "0", "--workers", "2") as server:
         old = pids(server, 2)

@@ -144,6 +144,20 @@ void *ph_realloc(void *p, size_t size)
     return moved;
 }
 
+void *ph_queue_grow(void *entries, size_t size, size_t cap, size_t head, size_t new_cap)
+{
+    PH_ASSERT(new_cap > cap && new_cap <= SIZE_MAX / size);
+    const char *old = entries;
+    char *grown = ph_realloc(NULL, new_cap * size);
+    if (cap > 0) {
+        size_t front = (cap - head) * size;
+        memcpy(grown, old + head * size, front);
+        memcpy(grown + front, old, head * size);
+    }
+    ph_free(entries);
+    return grown;
+}
+
 char *ph_strdup(const char *s)
 {
     return ph_strndup(s, strlen(s));

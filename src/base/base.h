@@ -37,6 +37,9 @@ _Noreturn void ph_assert_failed(const char *cond, const char *file, int line);
  * first. */
 void *ph_alloc(size_t size);            /* zeroed; aligned to 64 when `size` is a multiple of 64 */
 void *ph_realloc(void *p, size_t size); /* neither zeroes nor keeps an alignment over 16 */
+/* A larger array for a full queue in an array of `cap` entries, the oldest of which is at `head`:
+ * the new one begins with it. Frees the old one; caller owns the new one. */
+void *ph_queue_grow(void *entries, size_t size, size_t cap, size_t head, size_t new_cap);
 char *ph_strdup(const char *s);
 char *ph_strndup(const char *s, size_t n); /* NUL-terminated copy of n bytes */
 void ph_free(void *p);

@@ -175,12 +175,7 @@ void ph_sliceq_fini(struct ph_sliceq *q)
 static void sliceq_grow(struct ph_sliceq *q)
 {
     uint32_t cap = q->cap != 0 ? q->cap * 2 : 4;
-    PH_ASSERT(cap > q->cap);
-    struct ph_slice *ring = ph_realloc(NULL, cap * sizeof(*ring));
-    for (uint32_t i = 0; i < q->count; i++)
-        ring[i] = *slice_at(q, i);
-    ph_free(q->ring);
-    q->ring = ring;
+    q->ring = ph_queue_grow(q->ring, sizeof(*q->ring), q->cap, q->head, cap);
     q->cap = cap;
     q->head = 0;
 }

@@ -314,13 +314,11 @@ void ph_chan_io_message(struct ph_chan *chan, struct ph_buf *message, bool text)
         return;
     }
     if (messages->count == messages->cap) {
-        struct ph_chan_messages grown = {.cap = PH_MAX(messages->cap * 2, (uint32_t)4)};
-        grown.ring = ph_alloc(grown.cap * sizeof(*grown.ring));
-        for (; grown.count < messages->count; grown.count++)
-            grown.ring[grown.count] =
-                messages->ring[(messages->head + grown.count) & (messages->cap - 1)];
-        ph_free(messages->ring);
-        *messages = grown;
+        uint32_t cap = PH_MAX(messages->cap * 2, (uint32_t)4);
+        messages->ring = ph_queue_grow(messages->ring, sizeof(*messages->ring), messages->cap,
+                                       messages->head, cap);
+        messages->cap = cap;
+        messages->head = 0;
     }
     uint32_t at = (messages->head + messages->count++) & (messages->cap - 1);
     messages->ring[at].buf = message;

@@ -173,11 +173,8 @@ static void overflow_append(struct ph_pipe *pipe, const struct ph_msg *msg)
     size_t cap = pipe->app.overflow_cap;
     if (pipe->app.overflow_count == cap) {
         size_t grown = cap == 0 ? 64 : cap * 2;
-        struct ph_msg *list = ph_alloc(grown * sizeof(*list));
-        for (size_t i = 0; i < cap; i++)
-            list[i] = pipe->app.overflow[(pipe->app.overflow_head + i) & (cap - 1)];
-        ph_free(pipe->app.overflow);
-        pipe->app.overflow = list;
+        pipe->app.overflow = ph_queue_grow(pipe->app.overflow, sizeof(*pipe->app.overflow), cap,
+                                           pipe->app.overflow_head, grown);
         pipe->app.overflow_head = 0;
         pipe->app.overflow_cap = cap = grown;
     }

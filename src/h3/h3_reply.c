@@ -94,11 +94,7 @@ static struct ph_h3_run *run_at(struct ph_h3_request *req, uint32_t i)
 static void grow_runs(struct ph_h3_request *req)
 {
     uint32_t cap = req->runs_cap == 0 ? 4 : req->runs_cap * 2;
-    struct ph_h3_run *runs = ph_alloc(cap * sizeof(*runs));
-    for (uint32_t i = 0; i < req->runs_count; i++)
-        runs[i] = *run_at(req, i);
-    ph_free(req->runs);
-    req->runs = runs;
+    req->runs = ph_queue_grow(req->runs, sizeof(*req->runs), req->runs_cap, req->runs_head, cap);
     req->runs_cap = cap;
     req->runs_head = 0;
 }

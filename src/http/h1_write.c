@@ -107,11 +107,8 @@ static void piece_push(struct ph_h1_conn *conn, struct ph_h1_exchange *ex, size_
     }
     if (conn->piece_count == conn->piece_cap) {
         size_t cap = PH_MAX(conn->piece_cap * 2, (size_t)8);
-        struct ph_h1_piece *pieces = ph_alloc(cap * sizeof(*pieces));
-        for (size_t i = 0; i < conn->piece_count; i++)
-            pieces[i] = conn->pieces[(conn->piece_head + i) & (conn->piece_cap - 1)];
-        ph_free(conn->pieces);
-        conn->pieces = pieces;
+        conn->pieces = ph_queue_grow(conn->pieces, sizeof(*conn->pieces), conn->piece_cap,
+                                     conn->piece_head, cap);
         conn->piece_cap = cap;
         conn->piece_head = 0;
     }

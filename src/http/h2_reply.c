@@ -29,11 +29,8 @@ static struct ph_h2_piece *piece_at(const struct ph_h2_conn *conn, size_t i)
 static void grow_pieces(struct ph_h2_conn *conn)
 {
     size_t cap = conn->piece_cap == 0 ? 16 : conn->piece_cap * 2;
-    struct ph_h2_piece *pieces = ph_alloc(cap * sizeof(*pieces));
-    for (size_t i = 0; i < conn->piece_count; i++)
-        pieces[i] = *piece_at(conn, i);
-    ph_free(conn->pieces);
-    conn->pieces = pieces;
+    conn->pieces =
+        ph_queue_grow(conn->pieces, sizeof(*conn->pieces), conn->piece_cap, conn->piece_head, cap);
     conn->piece_cap = cap;
     conn->piece_head = 0;
 }

@@ -434,11 +434,8 @@ static void note_queued(struct ph_ws *ws, size_t n)
 {
     if (ws->queued == ws->sizes_cap) {
         uint32_t cap = PH_MAX(ws->sizes_cap * 2, (uint32_t)8);
-        size_t *sizes = ph_alloc(cap * sizeof(*sizes));
-        for (uint32_t i = 0; i < ws->queued; i++)
-            sizes[i] = ws->sizes[(ws->sizes_head + i) & (ws->sizes_cap - 1)];
-        ph_free(ws->sizes);
-        ws->sizes = sizes;
+        ws->sizes =
+            ph_queue_grow(ws->sizes, sizeof(*ws->sizes), ws->sizes_cap, ws->sizes_head, cap);
         ws->sizes_cap = cap;
         ws->sizes_head = 0;
     }

@@ -46,6 +46,19 @@ TEST(base, each_error_code_has_its_own_sentence)
     CHECK_STR(ph_strerror(7), unknown);
 }
 
+TEST(base, a_queue_that_grows_keeps_its_order)
+{
+    for (size_t head = 0; head < 4; head++) {
+        int *queue = ph_queue_grow(NULL, sizeof(*queue), 0, 0, 4);
+        for (int i = 0; i < 4; i++)
+            queue[(head + (size_t)i) % 4] = i;
+        queue = ph_queue_grow(queue, sizeof(*queue), 4, head, 8);
+        for (int i = 0; i < 4; i++)
+            CHECK_INT(queue[i], ==, i);
+        ph_free(queue);
+    }
+}
+
 TEST(base, fail_formats_and_cuts)
 {
     struct ph_err err;

@@ -6,148 +6,29 @@
 #define PH_H2_RIG_H
 
 #include "../../src/http/h2_internal.h"
-#include "test.h"
-
-#include <stdlib.h>
-
-#define RIG_MAX 4096
+#include "http_app.h"
 
 struct h2_rig {
     struct ph_h2_config config;
-    struct ph_exchange_sink sink;
+    struct http_app app;
     struct ph_tcp_engine *engine;
     struct ph_sliceq in, out;
     struct ph_stats stats;
     uint64_t now;
-    bool echo;                       /* answers each request with its body when that is complete */
-    bool no_consume;                 /* body bytes are not given back */
-    bool no_reading;                 /* the client's socket takes nothing */
-    bool is_brief;                   /* windows and settings are not written down */
-    size_t step;                     /* bytes per feed */
-    struct ph_exchange *ex[RIG_MAX]; /* in order of on_request; NULL when closed */
-    size_t count;                    /* of them */
-    size_t body_bytes, acked, closed_clean, closed_cut, data_bytes, goaways, resets;
-    uint64_t last_code; /* of on_closed */
+    bool no_reading; /* the client's socket takes nothing */
+    bool is_brief;   /* windows and settings are not written down */
+    size_t step;     /* bytes per feed */
+    size_t data_bytes, goaways, resets;
     uint32_t last_goaway, last_reset;
-    char *log, *wire; /* own, NUL-terminated */
-    size_t log_len, wire_len;
+    char *wire; /* own, NUL-terminated */
+    size_t wire_len;
     nghttp2_hd_deflater *deflater;
     nghttp2_hd_inflater *inflater;
     uint8_t frame[70000]; /* of the server, while it is incomplete */
     size_t frame_len;
 };
 
-static inline void h2_append(char **text, size_t *len, const void *data, size_t n)
-{
-    *text = ph_realloc(*text, *len + n + 1);
-    memcpy(*text + *len, data, n);
-    *len += n;
-    (*text)[*len] = '\0';
-}
-
-static inline void h2_note(char **text, size_t *len, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static inline void h2_note(char **text, size_t *len, const char *fmt, ...)
-{
-    char line[600];
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(line, sizeof(line), fmt, ap);
-    va_end(ap);
-    h2_append(text, len, line, PH_MIN((size_t)n, sizeof(line) - 1));
-}
-#define H2_LOG(rig, ...) h2_note(&(rig)->log, &(rig)->log_len, __VA_ARGS__)
-#define H2_WIRE(rig, ...) h2_note(&(rig)->wire, &(rig)->wire_len, __VA_ARGS__)
-
-/* --- The application --- */
-
-static inline size_t h2_index(const struct h2_rig *rig, const struct ph_exchange *ex)
-{
-    for (size_t i = rig->count; i-- > 0;) {
-        if (rig->ex[i] == ex)
-            return i;
-    }
-    ph_test_fail(__FILE__, __LINE__, "an exchange that is not alive");
-}
-
-static inline void h2_on_request(void *self, struct ph_exchange *ex)
-{
-    struct h2_rig *rig = self;
-    CHECK(rig->count < PH_COUNT_OF(rig->ex));
-    rig->ex[rig->count++] = ex;
-    H2_LOG(rig, "%s %s %s;", ex->head.method, ex->head.authority, ex->head.target);
-}
-
-static inline void h2_on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
-{
-    struct h2_rig *rig = self;
-    h2_index(rig, ex);
-    rig->body_bytes += n;
-    if (n < 64) {
-        /* Runs of body join in the record, so that it does not depend on how they came. */
-        if (rig->log_len > 0 && rig->log[rig->log_len - 1] == ')')
-            rig->log_len--;
-        else
-            H2_LOG(rig, "body(");
-        h2_append(&rig->log, &rig->log_len, data, n);
-        H2_LOG(rig, ")");
-    }
-    if (rig->echo) {
-        struct ph_buf *before = ex->user, *joined = ph_buf_new((before ? before->len : 0) + n);
-        if (before != NULL)
-            memcpy(joined->data, before->data, before->len);
-        ph_buf_set_len(joined, joined->cap);
-        memcpy(joined->data + joined->len - n, data, n);
-        ph_buf_unref(before);
-        ex->user = joined;
-    }
-    if (!rig->no_consume)
-        ph_exchange_consume(ex, n);
-}
-
-static inline void h2_on_trailers(void *self, struct ph_exchange *ex,
-                                  const struct ph_fields *fields)
-{
-    struct h2_rig *rig = self;
-    h2_index(rig, ex);
-    H2_LOG(rig, "trailers");
-    for (size_t i = 0; i < fields->count; i++)
-        H2_LOG(rig, " %s=%s", fields->list[i].name, fields->list[i].value);
-    H2_LOG(rig, ";");
-}
-
-static inline void h2_on_end(void *self, struct ph_exchange *ex)
-{
-    struct h2_rig *rig = self;
-    h2_index(rig, ex);
-    H2_LOG(rig, "end;");
-    if (!rig->echo)
-        return;
-    struct ph_buf *body = ex->user;
-    ex->user = NULL;
-    CHECK_INT(ph_exchange_respond(ex, 200, NULL, 0, body == NULL), ==, 0);
-    if (body != NULL)
-        CHECK_INT(ph_exchange_write(ex, ph_slice_of(body), true), ==, 0);
-}
-
-static inline void h2_on_acked(void *self, struct ph_exchange *ex, size_t n)
-{
-    struct h2_rig *rig = self;
-    h2_index(rig, ex);
-    rig->acked += n;
-}
-
-static inline void h2_on_closed(void *self, struct ph_exchange *ex, bool clean, uint64_t code)
-{
-    struct h2_rig *rig = self;
-    rig->ex[h2_index(rig, ex)] = NULL;
-    rig->closed_clean += clean;
-    rig->closed_cut += !clean;
-    rig->last_code = code;
-    if (rig->echo)
-        ph_buf_unref(ex->user);
-    ex->user = NULL;
-}
+#define H2_WIRE(rig, ...) text_note(&(rig)->wire, &(rig)->wire_len, __VA_ARGS__)
 
 /* --- What the server says --- */
 
@@ -382,20 +263,12 @@ static inline struct h2_rig *h2_rig_bare(void)
     struct h2_rig *rig = ph_alloc(sizeof(*rig));
     ph_h2_config_default(&rig->config);
     rig->config.websocket = true;
-    rig->sink = (struct ph_exchange_sink){
-        .self = rig,
-        .on_request = h2_on_request,
-        .on_body = h2_on_body,
-        .on_trailers = h2_on_trailers,
-        .on_end = h2_on_end,
-        .on_acked = h2_on_acked,
-        .on_closed = h2_on_closed,
-    };
     rig->step = SIZE_MAX;
     rig->now = PH_SEC;
     rig->is_brief = true;
-    h2_append(&rig->log, &rig->log_len, "", 0);
-    h2_append(&rig->wire, &rig->wire_len, "", 0);
+    app_init(&rig->app);
+    rig->app.shown_max = 63;
+    text_append(&rig->wire, &rig->wire_len, "", 0);
     CHECK_INT(nghttp2_hd_deflate_new(&rig->deflater, 4096), ==, 0);
     CHECK_INT(nghttp2_hd_inflate_new(&rig->inflater), ==, 0);
     ph_sliceq_init(&rig->in);
@@ -408,7 +281,7 @@ static inline void h2_rig_start(struct h2_rig *rig)
 {
     struct ph_path path = {0};
     rig->engine =
-        ph_h2_conn_new(&rig->config, &rig->sink, &path, NULL, &rig->out, &rig->stats, rig->now);
+        ph_h2_conn_new(&rig->config, &rig->app.sink, &path, NULL, &rig->out, &rig->stats, rig->now);
 }
 
 static inline void h2_hello(struct h2_rig *rig)
@@ -430,13 +303,11 @@ static inline struct h2_rig *h2_rig_new(void)
 static inline void h2_rig_free(struct h2_rig *rig)
 {
     rig->engine->ops->free(rig->engine);
-    for (size_t i = 0; i < rig->count; i++)
-        CHECK(rig->ex[i] == NULL);
+    app_fini(&rig->app);
     ph_sliceq_fini(&rig->in);
     ph_sliceq_fini(&rig->out);
     nghttp2_hd_deflate_del(rig->deflater);
     nghttp2_hd_inflate_del(rig->inflater);
-    ph_free(rig->log);
     ph_free(rig->wire);
     ph_free(rig);
 }
@@ -445,12 +316,12 @@ static inline void h2_rig_free(struct h2_rig *rig)
 
 static inline int h2_respond(struct h2_rig *rig, size_t i, int status, bool fin)
 {
-    return ph_exchange_respond(rig->ex[i], status, NULL, 0, fin);
+    return ph_exchange_respond(rig->app.ex[i], status, NULL, 0, fin);
 }
 
 static inline int h2_write(struct h2_rig *rig, size_t i, const char *text, bool fin)
 {
-    return ph_exchange_write(rig->ex[i], ph_slice_of(ph_buf_copy(text, strlen(text))), fin);
+    return ph_exchange_write(rig->app.ex[i], ph_slice_of(ph_buf_copy(text, strlen(text))), fin);
 }
 
 static inline int h2_write_zeros(struct h2_rig *rig, size_t i, size_t n, bool fin)
@@ -458,7 +329,7 @@ static inline int h2_write_zeros(struct h2_rig *rig, size_t i, size_t n, bool fi
     struct ph_buf *buf = ph_buf_new(n);
     memset(buf->data, 'z', n);
     ph_buf_set_len(buf, n);
-    return ph_exchange_write(rig->ex[i], ph_slice_of(buf), fin);
+    return ph_exchange_write(rig->app.ex[i], ph_slice_of(buf), fin);
 }
 
 /* The record since the last look is this. */

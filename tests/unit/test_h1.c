@@ -11,17 +11,17 @@ static void expect_echo(const char *said, const char *log, const char *wire)
 {
     for (size_t i = 0; i < PH_COUNT_OF(steps); i++) {
         struct rig *rig = rig_new();
-        rig->echo = true;
+        rig->app.echo = true;
         rig->step = steps[i];
         rig_say(rig, said);
-        if (strcmp(rig->log, log) != 0)
-            ph_test_fail(__FILE__, __LINE__, "step %zu: \"%s\" is not \"%s\"", steps[i], rig->log,
-                         log);
+        if (strcmp(rig->app.log, log) != 0)
+            ph_test_fail(__FILE__, __LINE__, "step %zu: \"%s\" is not \"%s\"", steps[i],
+                         rig->app.log, log);
         if (wire != NULL && strcmp(rig->wire, wire) != 0)
             ph_test_fail(__FILE__, __LINE__, "step %zu: \"%s\" is not \"%s\"", steps[i], rig->wire,
                          wire);
         CHECK_INT(rig->stats.protocol_errors, ==, 0);
-        CHECK_INT(rig->closed_clean, ==, rig->count);
+        CHECK_INT(rig->app.closed_clean, ==, rig->app.count);
         rig_free(rig);
     }
 }
@@ -37,10 +37,10 @@ TEST(h1, get_is_answered_and_the_connection_lives)
 TEST(h1, fields_are_lower_cased_trimmed_and_in_order)
 {
     struct rig *rig = rig_new();
-    rig->echo = false;
+    rig->app.echo = false;
     rig_say(rig, "GET /a?b HTTP/1.1\r\nHost: Ex.com:80\r\nX-A:1\r\nx-b: \t two words \t\r\nX-A: "
                  "\x80z\r\nEmpty:\r\nUpgrade: h2c\r\n\r\n");
-    const struct ph_head *head = &rig->ex[0]->head;
+    const struct ph_head *head = &rig->app.ex[0]->head;
     CHECK_INT(head->version, ==, 11);
     CHECK_STR(head->scheme, "http");
     CHECK_STR(head->authority, "Ex.com:80");
@@ -53,7 +53,7 @@ TEST(h1, fields_are_lower_cased_trimmed_and_in_order)
     CHECK_STR(head->fields.list[3].value, "\x80z"); /* F8: bytes as they are */
     CHECK_STR(head->fields.list[4].value, "");
     CHECK(!head->has_length);
-    CHECK_INT(rig->ex[0]->in, ==, PH_EX_DONE);
+    CHECK_INT(rig->app.ex[0]->in, ==, PH_EX_DONE);
     rig_free(rig);
 }
 
@@ -81,8 +81,8 @@ TEST(h1, absolute_target_replaces_the_host_field)
 {
     struct rig *rig = rig_new();
     rig_say(rig, "GET http://o:1/ HTTP/1.1\r\nHost: evil\r\n\r\n");
-    CHECK_STR(ph_fields_get(&rig->ex[0]->head.fields, "host")->value, "o:1");
-    CHECK_STR(rig->ex[0]->head.authority, "o:1");
+    CHECK_STR(ph_fields_get(&rig->app.ex[0]->head.fields, "host")->value, "o:1");
+    CHECK_STR(rig->app.ex[0]->head.authority, "o:1");
     rig_free(rig);
 }
 
@@ -120,7 +120,7 @@ TEST(h1, http10)
                 "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     struct rig *rig = rig_new();
     rig_say(rig, "GET / HTTP/1.0\r\nConnection: keep-alive\r\nHost: h\r\nTE: trailers\r\n\r\n");
-    CHECK_INT(rig->ex[0]->head.version, ==, 10);
+    CHECK_INT(rig->app.ex[0]->head.version, ==, 10);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "ab", false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "cd", true), ==, 0);
@@ -135,10 +135,10 @@ TEST(h1, connection_close_ends_after_the_answer)
 {
     for (size_t i = 0; i < PH_COUNT_OF(steps); i++) {
         struct rig *rig = rig_new();
-        rig->echo = true;
+        rig->app.echo = true;
         rig->step = steps[i];
         rig_say(rig, "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n" GET);
-        CHECK_STR(rig->log, "GET h /1;end;"); /* nothing after it is looked at */
+        CHECK_STR(rig->app.log, "GET h /1;end;"); /* nothing after it is looked at */
         CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         CHECK(rig_is_done(rig));
         CHECK(!rig_wants_input(rig));
@@ -151,12 +151,12 @@ TEST(h1, connection_close_with_a_body_ends_after_the_answer)
     struct rig *rig = rig_new();
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
                  "ab" GET);
-    CHECK_STR(rig->log, "POST h /;body(ab)end;");
+    CHECK_STR(rig->app.log, "POST h /;body(ab)end;");
     CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     rig_free(rig);
 }
 
@@ -164,7 +164,7 @@ TEST(h1, application_may_close)
 {
     struct rig *rig = rig_new();
     rig_say(rig, GET GET);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, true), ==, 0);
     CHECK_INT(rig_respond(rig, 0, 200, "connection", "close", true), ==, 0);
     rig_turn(rig);
@@ -181,7 +181,7 @@ TEST(h1, response_framing)
     CHECK_INT(rig_write(rig, 0, "one write", true), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 404 Not Found\r\nx: y\r\ncontent-length: 9\r\n\r\none write");
-    CHECK_INT(rig->acked, ==, 9);
+    CHECK_INT(rig->app.acked, ==, 9);
     rig_free(rig);
 
     rig = rig_new();
@@ -191,7 +191,7 @@ TEST(h1, response_framing)
     CHECK_INT(rig_write(rig, 0, "cd", true), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 299 Unknown\r\ncontent-length: 4\r\n\r\nabcd");
-    CHECK_INT(rig->acked, ==, 4);
+    CHECK_INT(rig->app.acked, ==, 4);
     rig_free(rig);
 
     rig = rig_new();
@@ -203,8 +203,8 @@ TEST(h1, response_framing)
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
                          "2\r\nab\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n");
-    CHECK_INT(rig->acked, ==, 18);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.acked, ==, 18);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 }
 
@@ -248,10 +248,10 @@ TEST(h1, bodiless_responses)
                 CHECK_INT(rig_write(rig, 0, "hello", true), ==, 0);
             rig_turn(rig);
             CHECK_STR(rig->wire, cases[i].wire);
-            CHECK_INT(rig->closed_clean, ==, 1);
-            CHECK_INT(rig->acked, ==, with_body ? 5 : 0);
+            CHECK_INT(rig->app.closed_clean, ==, 1);
+            CHECK_INT(rig->app.acked, ==, with_body ? 5 : 0);
             rig_say(rig, GET);
-            CHECK_INT(rig->count, ==, 2);
+            CHECK_INT(rig->app.count, ==, 2);
             rig_free(rig);
         }
     }
@@ -277,14 +277,14 @@ TEST(h1, trailers_follow_chunks_for_who_asked)
     rig_say(rig, "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n");
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "ab", false), ==, 0);
-    CHECK_INT(ph_exchange_trailers(rig->ex[0], &sum, 1), ==, 0);
+    CHECK_INT(ph_exchange_trailers(rig->app.ex[0], &sum, 1), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
                          "2\r\nab\r\n0\r\nx-sum: 7\r\n\r\n");
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
-    CHECK_INT(ph_exchange_trailers(rig->ex[1], &sum, 1), ==, 0);
+    CHECK_INT(ph_exchange_trailers(rig->app.ex[1], &sum, 1), ==, 0);
     rig_turn(rig);
     CHECK(strstr(rig->wire, OK0) != NULL); /* dropped; the empty body gets its length */
     rig_free(rig);
@@ -299,19 +299,19 @@ TEST(h1, continue_is_sent_when_the_reader_waits)
     rig_say(rig, post);
     CHECK_STR(rig->wire, "");
     CHECK_INT(rig_next(rig), ==, PH_NEVER); /* the client is right to wait */
-    ph_exchange_consume(rig->ex[0], 0);
-    ph_exchange_consume(rig->ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 100 Continue\r\n\r\n");
     CHECK_INT(rig_next(rig), ==, rig->now + rig->config.body_timeout);
     rig_say(rig, "hello");
-    CHECK_STR(rig->log, "POST h /;body(hello)end;");
+    CHECK_STR(rig->app.log, "POST h /;body(hello)end;");
     rig_free(rig);
 
     rig = rig_new(); /* the body came without waiting: no 100 */
     rig_say(rig, post);
     rig_say(rig, "hel");
-    ph_exchange_consume(rig->ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "");
     rig_free(rig);
@@ -327,7 +327,7 @@ TEST(h1, continue_is_sent_when_the_reader_waits)
 
     rig = rig_new(); /* an HTTP/1.0 client cannot mean it */
     rig_say(rig, "POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
-    ph_exchange_consume(rig->ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "");
     rig_free(rig);
@@ -336,30 +336,30 @@ TEST(h1, continue_is_sent_when_the_reader_waits)
 TEST(h1, body_window_stops_reading)
 {
     struct rig *rig = rig_new();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     rig->config.body_window = 10;
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n01234567890123456789");
-    CHECK_INT(rig->body_bytes, ==, 10);
+    CHECK_INT(rig->app.body_bytes, ==, 10);
     CHECK(!rig_wants_input(rig));
     CHECK_INT(rig->in.unsent, ==, 10);
     CHECK_INT(rig_next(rig), ==, PH_NEVER); /* the application is slow, not the peer */
-    ph_exchange_consume(rig->ex[0], 3);
+    ph_exchange_consume(rig->app.ex[0], 3);
     CHECK(rig_wants_input(rig));
     rig_turn(rig);
-    CHECK_INT(rig->body_bytes, ==, 13);
-    ph_exchange_consume(rig->ex[0], 10);
+    CHECK_INT(rig->app.body_bytes, ==, 13);
+    ph_exchange_consume(rig->app.ex[0], 10);
     rig_turn(rig);
-    CHECK_STR(rig->log, "POST h /;body(01234567890123456789)end;");
+    CHECK_STR(rig->app.log, "POST h /;body(01234567890123456789)end;");
     /* Bytes never consumed do not narrow the window of the next request. */
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
                  "a\r\n0123456789\r\n5\r\n01234\r\n0\r\n\r\n");
-    CHECK_INT(rig->body_bytes, ==, 30);
-    ph_exchange_consume(rig->ex[1], 10);
+    CHECK_INT(rig->app.body_bytes, ==, 30);
+    ph_exchange_consume(rig->app.ex[1], 10);
     rig_turn(rig);
-    CHECK_INT(rig->body_bytes, ==, 35);
-    CHECK_INT(rig->ex[1]->in, ==, PH_EX_DONE);
+    CHECK_INT(rig->app.body_bytes, ==, 35);
+    CHECK_INT(rig->app.ex[1]->in, ==, PH_EX_DONE);
     rig_free(rig);
 }
 
@@ -369,13 +369,13 @@ TEST(h1, pipelined_gets_run_together_and_are_answered_in_order)
     struct rig *rig = rig_new();
     rig_say(rig, "GET /0 HTTP/1.1\r\nHost: h\r\n\r\nGET /1 HTTP/1.1\r\nHost: h\r\n\r\n"
                  "HEAD /2 HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK_INT(rig->count, ==, 3);
+    CHECK_INT(rig->app.count, ==, 3);
     CHECK_INT(rig_respond(rig, 2, 200, NULL, NULL, true), ==, 0);
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 1, "one", false), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "");
-    CHECK_INT(rig->acked, ==, 0);
+    CHECK_INT(rig->app.acked, ==, 0);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "zero", true), ==, 0);
     rig_turn(rig);
@@ -386,8 +386,8 @@ TEST(h1, pipelined_gets_run_together_and_are_answered_in_order)
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nzero"
                          "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n"
                          "0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
-    CHECK_INT(rig->closed_clean, ==, 3);
-    CHECK_INT(rig->acked, ==, 7);
+    CHECK_INT(rig->app.closed_clean, ==, 3);
+    CHECK_INT(rig->app.acked, ==, 7);
     rig_free(rig);
 }
 
@@ -398,15 +398,15 @@ TEST(h1, unsafe_requests_wait_for_their_turn)
     rig_say(rig, GET);
     rig_say(rig, post);
     rig_say(rig, GET);
-    CHECK_STR(rig->log, "GET h /;end;");
+    CHECK_STR(rig->app.log, "GET h /;end;");
     CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     CHECK_INT(rig_next(rig), <=, rig->now);
     rig_turn(rig);
-    CHECK_STR(rig->log, "GET h /;end;POST h /p;body(x)end;");
+    CHECK_STR(rig->app.log, "GET h /;end;POST h /p;body(x)end;");
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
-    CHECK_STR(rig->log, "GET h /;end;POST h /p;body(x)end;GET h /;end;");
+    CHECK_STR(rig->app.log, "GET h /;end;POST h /p;body(x)end;GET h /;end;");
     rig_free(rig);
 }
 
@@ -417,25 +417,25 @@ TEST(h1, requests_parsed_ahead_are_limited)
     rig->config.pipelined_max = 3;
     for (int i = 0; i < 10; i++)
         rig_say(rig, GET);
-    CHECK_INT(rig->count, ==, 4); /* the one in work and three ahead */
+    CHECK_INT(rig->app.count, ==, 4); /* the one in work and three ahead */
     CHECK(!rig_wants_input(rig));
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig->engine->ops->flush(rig->engine);
     CHECK(!rig_wants_input(rig)); /* not before its bytes have left */
     rig_turn(rig);
-    CHECK_INT(rig->count, ==, 5);
+    CHECK_INT(rig->app.count, ==, 5);
     rig_free(rig);
 }
 
 TEST(h1, flood_of_pipelined_gets_is_served_in_order)
 {
     struct rig *rig = rig_new();
-    rig->echo = true;
+    rig->app.echo = true;
     for (int i = 0; i < 60; i++)
         ph_sliceq_push_copy(&rig->in, GET, sizeof(GET) - 1);
     rig_turn(rig);
     CHECK_INT(count_of(rig->wire, OK0), ==, 60);
-    CHECK_INT(rig->closed_clean, ==, 60);
+    CHECK_INT(rig->app.closed_clean, ==, 60);
     rig_free(rig);
 }
 
@@ -443,9 +443,9 @@ TEST(h1, keep_alive_requests_at_limit)
 {
     struct rig *rig = rig_new();
     rig->config.keep_alive_requests = 3;
-    rig->echo = true;
+    rig->app.echo = true;
     rig_say(rig, GET GET GET GET);
-    CHECK_INT(rig->count, ==, 3);
+    CHECK_INT(rig->app.count, ==, 3);
     CHECK_INT(count_of(rig->wire, "connection: close"), ==, 1);
     CHECK(rig_is_done(rig));
     rig_free(rig);
@@ -457,15 +457,15 @@ TEST(h1, early_answer_drains_a_little_and_goes_on)
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 65536\r\n\r\n");
     CHECK_INT(rig_respond(rig, 0, 403, NULL, NULL, true), ==, 0);
     rig_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK(!rig_is_done(rig));
     char *block = ph_alloc(65536);
     rig_feed(rig, block, 65535);
     CHECK(!rig_is_done(rig));
     rig_feed(rig, "", 1);
     rig_say(rig, GET);
-    CHECK_INT(rig->count, ==, 2);
-    CHECK_INT(rig->body_bytes, ==, 0);
+    CHECK_INT(rig->app.count, ==, 2);
+    CHECK_INT(rig->app.body_bytes, ==, 0);
     ph_free(block);
     rig_free(rig);
 }
@@ -477,7 +477,7 @@ TEST(h1, early_answer_to_a_large_body_closes)
     CHECK_INT(rig_respond(rig, 0, 403, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 
     rig = rig_new(); /* of unknown length: until the budget is used up */
@@ -498,18 +498,18 @@ TEST(h1, stopped_body_is_read_for_nobody)
 {
     struct rig *rig = rig_new();
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01");
-    ph_exchange_stop(rig->ex[0], 0);
+    ph_exchange_stop(rig->app.ex[0], 0);
     rig_say(rig, "23456789");
-    CHECK_STR(rig->log, "POST h /;body(01)end;");
+    CHECK_STR(rig->app.log, "POST h /;body(01)end;");
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     rig_say(rig, GET);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     rig_free(rig);
 
     rig = rig_new(); /* beyond the budget nothing is read until the answer, then it closes */
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n");
-    ph_exchange_stop(rig->ex[0], 0);
+    ph_exchange_stop(rig->app.ex[0], 0);
     char *block = ph_alloc(70000);
     rig_feed(rig, block, 70000);
     CHECK_INT(rig->in.unsent, ==, 70000 - 65536);
@@ -528,13 +528,13 @@ TEST(h1, reset_cuts_without_a_clean_end)
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "ab", false), ==, 0);
     rig_turn(rig);
-    ph_exchange_reset(rig->ex[0], 0);
+    ph_exchange_reset(rig->app.ex[0], 0);
     CHECK(rig_is_aborted(rig));
     CHECK_INT(rig_write(rig, 0, "cd", true), ==, PH_E_CLOSED);
     rig_turn(rig);
-    CHECK_INT(rig->closed_cut, ==, 0); /* never inside of the call, but at the end */
+    CHECK_INT(rig->app.closed_cut, ==, 0); /* never inside of the call, but at the end */
     rig_end(rig);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     CHECK(strstr(rig->wire, "0\r\n\r\n") == NULL);
     rig_free(rig);
 }
@@ -545,13 +545,13 @@ TEST(h1, reset_of_a_later_response_leaves_those_before_it_whole)
         struct rig *rig = rig_new();
         rig_say(rig,
                 "GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /fail HTTP/1.1\r\nHost: h\r\n\r\n" GET);
-        CHECK_INT(rig->count, ==, 3);
+        CHECK_INT(rig->app.count, ==, 3);
         CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
         CHECK_INT(rig_write(rig, 1, "part", false), ==, 0);
         rig_turn(rig);
         if (early)
             CHECK_INT(rig_respond(rig, 0, 200, "content-length", "6", false), ==, 0);
-        ph_exchange_reset(rig->ex[1], 0);
+        ph_exchange_reset(rig->app.ex[1], 0);
         rig_turn(rig);
         CHECK(!rig_is_aborted(rig) && !rig_is_done(rig));
         CHECK_INT(rig_write(rig, 1, "more", true), ==, PH_E_CLOSED);
@@ -566,26 +566,26 @@ TEST(h1, reset_of_a_later_response_leaves_those_before_it_whole)
         rig_turn(rig);
         CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nslowly"
                              "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n");
-        CHECK_INT(rig->closed_clean, ==, 1);
+        CHECK_INT(rig->app.closed_clean, ==, 1);
         rig_end(rig);
-        CHECK_INT(rig->closed_cut, ==, 2);
+        CHECK_INT(rig->app.closed_cut, ==, 2);
         rig_free(rig);
     }
 }
 
 static void reset_at_once(void *self, struct ph_exchange *ex)
 {
-    rig_on_request(self, ex);
-    if (((struct rig *)self)->count == 2)
+    app_on_request(self, ex);
+    if (((struct http_app *)self)->count == 2)
         ph_exchange_reset(ex, 0);
 }
 
 TEST(h1, reset_within_the_request_event_of_a_later_request_ends_its_events)
 {
     struct rig *rig = rig_new();
-    rig->sink.on_request = reset_at_once;
+    rig->app.sink.on_request = reset_at_once;
     rig_say(rig, GET GET GET);
-    CHECK_STR(rig->log, "GET h /;end;GET h /;");
+    CHECK_STR(rig->app.log, "GET h /;end;GET h /;");
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, OK0);
@@ -607,7 +607,7 @@ TEST(h1, only_framing_shows_a_cut)
         rig_say(rig, cases[i].request);
         CHECK(!rig_is_cut_framed(rig));
         CHECK_INT(rig_respond(rig, 0, 200, cases[i].name, "9", false), ==, 0);
-        ph_exchange_reset(rig->ex[0], 0);
+        ph_exchange_reset(rig->app.ex[0], 0);
         CHECK(rig_is_aborted(rig));
         CHECK_INT(rig_is_cut_framed(rig), ==, cases[i].is_framed);
         rig_free(rig);
@@ -619,7 +619,7 @@ TEST(h1, head_before_a_reset_is_shown_without_an_end)
     struct rig *rig = rig_new();
     rig_say(rig, GET);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
-    ph_exchange_reset(rig->ex[0], 0);
+    ph_exchange_reset(rig->app.ex[0], 0);
     CHECK(rig_is_aborted(rig));
     rig_take(rig, SIZE_MAX);
     CHECK_STR(rig->wire, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -628,7 +628,7 @@ TEST(h1, head_before_a_reset_is_shown_without_an_end)
 
 static void reset_on_body(void *self, struct ph_exchange *ex, const uint8_t *data, size_t n)
 {
-    rig_on_body(self, ex, data, n);
+    app_on_body(self, ex, data, n);
     ph_exchange_reset(ex, 0);
 }
 
@@ -639,10 +639,10 @@ TEST(h1, reset_within_the_last_body_event_ends_all_events)
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" GET};
     for (size_t i = 0; i < PH_COUNT_OF(posts); i++) {
         struct rig *rig = rig_new();
-        rig->sink.on_body = reset_on_body;
+        rig->app.sink.on_body = reset_on_body;
         rig_say(rig, posts[i]);
         CHECK(rig_is_aborted(rig));
-        CHECK_STR(rig->log, "POST h /;body(ab)");
+        CHECK_STR(rig->app.log, "POST h /;body(ab)");
         rig_free(rig);
     }
 }
@@ -651,13 +651,13 @@ TEST(h1, reset_after_the_whole_response_changes_nothing)
 {
     struct rig *rig = rig_new();
     rig_say(rig, GET);
-    struct ph_exchange *ex = rig->ex[0];
+    struct ph_exchange *ex = rig->app.ex[0];
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     ph_exchange_reset(ex, 0);
     CHECK(!rig_is_aborted(rig));
     rig_turn(rig);
     CHECK_STR(rig->wire, OK0);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 }
 
@@ -680,18 +680,18 @@ TEST(h1, acknowledgements_count_body_bytes_only)
     rig->engine->ops->flush(rig->engine);
     size_t head = strlen("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n");
     rig_take(rig, head);
-    CHECK_INT(rig->acked, ==, 0);
+    CHECK_INT(rig->app.acked, ==, 0);
     rig_take(rig, 4);
-    CHECK_INT(rig->acked, ==, 4);
+    CHECK_INT(rig->app.acked, ==, 4);
     rig_take(rig, 6);
-    CHECK_INT(rig->acked, ==, 10);
+    CHECK_INT(rig->app.acked, ==, 10);
     rig_take(rig, 2);
-    CHECK_INT(rig->acked, ==, 10);
+    CHECK_INT(rig->app.acked, ==, 10);
     CHECK_INT(rig_write(rig, 0, "", true), ==, 0);
     rig_take(rig, 4);
-    CHECK_INT(rig->closed_clean, ==, 0);
+    CHECK_INT(rig->app.closed_clean, ==, 0);
     rig_take(rig, 1);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 }
 
@@ -702,12 +702,12 @@ TEST(h1, end_after_everything_has_left_closes_the_exchange)
     CHECK_INT(rig_respond(rig, 0, 200, "content-length", "2", false), ==, 0);
     CHECK_INT(rig_write(rig, 0, "ab", false), ==, 0);
     rig_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 0);
+    CHECK_INT(rig->app.closed_clean, ==, 0);
     CHECK_INT(rig_write(rig, 0, "", true), ==, 0); /* not a byte on the wire */
     rig_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_say(rig, GET);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     rig_free(rig);
 }
 
@@ -735,13 +735,13 @@ TEST(h1, eof)
     CHECK(rig_is_done(rig));
     rig_take(rig, SIZE_MAX);
     CHECK_STR(rig->wire, OK0);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
     rig = rig_new(); /* in the middle of a body */
     rig_say(rig, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
     rig_eof(rig);
     CHECK(rig_is_aborted(rig));
-    CHECK(strstr(rig->log, "end;") == NULL);
+    CHECK(strstr(rig->app.log, "end;") == NULL);
     rig_free(rig);
 }
 
@@ -783,7 +783,7 @@ TEST(h1, eof_after_the_last_request_waits_for_the_answers)
             rig_turn(rig);
         }
         CHECK_INT(rig_is_done(rig), ==, cases[i].is_kept);
-        CHECK_INT(rig->closed_clean, ==, cases[i].is_kept ? cases[i].requests : 0);
+        CHECK_INT(rig->app.closed_clean, ==, cases[i].is_kept ? cases[i].requests : 0);
         if (cases[i].is_kept)
             CHECK(strstr(rig->wire, "\r\nconnection: close\r\n\r\n") != NULL);
         rig_free(rig);
@@ -793,7 +793,7 @@ TEST(h1, eof_after_the_last_request_waits_for_the_answers)
 TEST(h1, drain)
 {
     struct rig *rig = rig_new(); /* idle for long */
-    rig->echo = true;
+    rig->app.echo = true;
     rig_say(rig, GET);
     rig_wait(rig, PH_H1_DRAIN_IDLE);
     rig_drain(rig);
@@ -801,15 +801,15 @@ TEST(h1, drain)
     CHECK(rig_is_done(rig));
     rig_free(rig);
     rig = rig_new(); /* a moment ago: what is on its way is answered */
-    rig->echo = true;
+    rig->app.echo = true;
     rig_say(rig, GET);
     rig_drain(rig);
     rig_wait(rig, PH_H1_DRAIN_IDLE - 1);
     CHECK(!rig_is_done(rig));
     rig_say(rig, GET GET);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->count, ==, 2); /* no third */
-    CHECK_INT(rig->closed_clean, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2); /* no third */
+    CHECK_INT(rig->app.closed_clean, ==, 2);
     CHECK(strstr(rig->wire, "connection: close") != NULL);
     rig_free(rig);
     rig = rig_new(); /* new, and nothing comes */
@@ -839,16 +839,16 @@ TEST(h1, drain)
     CHECK(!rig_is_done(rig));
     rig_wait(rig, PH_H1_DRAIN_IDLE);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
     rig = rig_new(); /* half a head: a request is under way */
     rig_say(rig, "GET / HTTP/1.1\r\n");
     rig_drain(rig);
     CHECK(!rig_is_done(rig));
-    rig->echo = true;
+    rig->app.echo = true;
     rig_say(rig, "Host: h\r\n\r\n");
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 }
 
@@ -856,11 +856,11 @@ TEST(h1, freed_in_the_middle_of_everything)
 {
     struct rig *rig = rig_new();
     rig_say(rig, GET GET "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
-    CHECK_INT(rig->count, ==, 2); /* the third waits, unknown to the application */
+    CHECK_INT(rig->app.count, ==, 2); /* the third waits, unknown to the application */
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, false), ==, 0);
     CHECK_INT(rig_write(rig, 1, "held", false), ==, 0);
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, false), ==, 0);
     rig_end(rig);
-    CHECK_INT(rig->closed_cut, ==, 2);
+    CHECK_INT(rig->app.closed_cut, ==, 2);
     rig_free(rig);
 }

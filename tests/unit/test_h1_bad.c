@@ -180,20 +180,20 @@ static void expect_bad(const struct bad *bad, size_t index, size_t step)
     char start[32];
     snprintf(start, sizeof(start), "HTTP/1.1 %d ", bad->status);
     const char *log = bad->log != NULL ? bad->log : "";
-    if (strncmp(rig->wire, start, strlen(start)) != 0 || strcmp(rig->log, log) != 0 ||
+    if (strncmp(rig->wire, start, strlen(start)) != 0 || strcmp(rig->app.log, log) != 0 ||
         !rig_is_done(rig))
         ph_test_fail(__FILE__, __LINE__, "case %zu (%s) step %zu: log \"%s\", answer \"%.40s\"",
-                     index, bad->id, step, rig->log, rig->wire);
+                     index, bad->id, step, rig->app.log, rig->wire);
     CHECK_INT(count_of(rig->wire, "HTTP/1.1 "), ==, 1);
     CHECK_INT(count_of(rig->wire, "connection: close\r\n"), ==, 1);
     CHECK_INT(rig->wire_len, <, 400);
     CHECK_INT(rig->stats.protocol_errors + rig->stats.limit_head + rig->stats.limit_body, ==, 1);
-    CHECK_INT(rig->closed_cut, ==, bad->log != NULL);
+    CHECK_INT(rig->app.closed_cut, ==, bad->log != NULL);
     CHECK(!rig_wants_input(rig));
     /* Whatever comes next is not even looked at. */
     rig_say(rig, GET);
     CHECK_INT(count_of(rig->wire, "HTTP/1.1 "), ==, 1);
-    CHECK_STR(rig->log, log);
+    CHECK_STR(rig->app.log, log);
     rig_free(rig);
 }
 
@@ -212,7 +212,7 @@ TEST(h1_bad, fault_waits_for_the_answers_before_it)
         struct rig *rig = rig_new();
         rig->step = steps[k];
         rig_say(rig, GET GET "GET / HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n" GET);
-        CHECK_INT(rig->count, ==, 2);
+        CHECK_INT(rig->app.count, ==, 2);
         CHECK_STR(rig->wire, "");
         CHECK(!rig_is_done(rig));
         CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
@@ -223,7 +223,7 @@ TEST(h1_bad, fault_waits_for_the_answers_before_it)
         CHECK_INT(count_of(rig->wire, "HTTP/1.1 200 OK"), ==, 2);
         CHECK_INT(count_of(rig->wire, "HTTP/1.1 400 Bad Request"), ==, 1);
         CHECK(rig_is_done(rig));
-        CHECK_INT(rig->closed_clean, ==, 2);
+        CHECK_INT(rig->app.closed_clean, ==, 2);
         rig_free(rig);
     }
 }
@@ -251,7 +251,7 @@ TEST(h1_bad, fault_in_a_body_that_was_answered_closes)
     rig_turn(rig);
     rig_say(rig, "zz\r\n");
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK_INT(count_of(rig->wire, "HTTP/1.1 "), ==, 1);
     rig_free(rig);
 }
@@ -260,10 +260,10 @@ TEST(h1_bad, fault_after_a_100_answers_in_the_place_of_the_response)
 {
     struct rig *rig = rig_new();
     rig_say(rig, POST "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
-    ph_exchange_consume(rig->ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
     ph_sliceq_push_copy(&rig->in, "zz", 2); /* the 100 is still on its way */
     rig->engine->ops->feed(rig->engine, &rig->in, rig->now);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     rig_turn(rig);
     CHECK(strncmp(rig->wire, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 400 ", 38) == 0);
     rig_free(rig);
@@ -316,7 +316,7 @@ static void expect_status(struct text *text, int status, void (*tune)(struct ph_
         struct rig *rig = rig_new();
         tune(&rig->config);
         rig->step = steps[k];
-        rig->echo = true;
+        rig->app.echo = true;
         rig_feed(rig, text->p, text->n);
         int got = rig->wire_len > 12 ? atoi(rig->wire + 9) : 0;
         if (got != (status == 0 ? 200 : status))
@@ -430,7 +430,7 @@ TEST(h1_bad, body_beyond_the_limit_is_delivered_up_to_it_whatever_the_pieces)
         rig->config.max_body = 4;
         rig->step = steps[k];
         rig_say(rig, CHUNKED "6\r\nabcdef\r\n0\r\n\r\n");
-        CHECK_STR(rig->log, "POST h /;body(abcd)");
+        CHECK_STR(rig->app.log, "POST h /;body(abcd)");
         CHECK(strncmp(rig->wire, "HTTP/1.1 413 ", 13) == 0);
         rig_free(rig);
     }
@@ -523,7 +523,7 @@ TEST(h1_bad, slow_head)
     rig_free(rig);
 
     rig = rig_new(); /* the second head has its own time, from its first byte */
-    rig->echo = true;
+    rig->app.echo = true;
     rig_wait(rig, 9 * PH_SEC);
     rig_say(rig, GET);
     rig_wait(rig, 5 * PH_SEC);
@@ -539,7 +539,7 @@ TEST(h1_bad, slow_head)
 TEST(h1_bad, idle_connection_is_closed_silently)
 {
     struct rig *rig = rig_new();
-    rig->echo = true;
+    rig->app.echo = true;
     rig_say(rig, GET);
     size_t n = rig->wire_len;
     rig_wait(rig, 15 * PH_SEC - 1);
@@ -563,7 +563,7 @@ TEST(h1_bad, slow_body)
     rig_wait(rig, 1);
     CHECK(rig_is_done(rig));
     CHECK(strncmp(rig->wire, "HTTP/1.1 408 ", 13) == 0);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     CHECK_INT(rig->stats.timeouts_body, ==, 1);
     rig_free(rig);
 
@@ -579,12 +579,12 @@ TEST(h1_bad, slow_body)
 TEST(h1_bad, slow_application_is_no_timeout)
 {
     struct rig *rig = rig_new();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     rig->config.body_window = 4;
     rig_say(rig, POST "Content-Length: 5\r\n\r\nabcd");
     rig_wait(rig, 1000 * PH_SEC);
     CHECK(!rig_is_done(rig) && !rig_is_aborted(rig));
-    ph_exchange_consume(rig->ex[0], 4); /* from here on it is the client's turn */
+    ph_exchange_consume(rig->app.ex[0], 4); /* from here on it is the client's turn */
     rig_wait(rig, 30 * PH_SEC - 1);
     CHECK(!rig_is_done(rig));
     rig_wait(rig, 1);
@@ -605,7 +605,7 @@ TEST(h1_bad, discarded_body_has_the_same_clock)
     rig_turn(rig);
     rig_wait(rig, 30 * PH_SEC);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK_INT(count_of(rig->wire, "HTTP/1.1 "), ==, 1);
     rig_free(rig);
 }

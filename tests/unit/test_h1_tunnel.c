@@ -21,7 +21,7 @@ static struct rig *rig_ws(void)
 
 static int upgrade(struct rig *rig, size_t i)
 {
-    int rc = ph_exchange_upgrade(rig->ex[i], NULL, 0);
+    int rc = ph_exchange_upgrade(rig->app.ex[i], NULL, 0);
     rig_turn(rig);
     return rc;
 }
@@ -30,8 +30,8 @@ static void expect_protocol(const char *said, const char *protocol)
 {
     struct rig *rig = rig_ws();
     rig_say(rig, said);
-    CHECK_INT(rig->count, ==, 1);
-    CHECK_STR(rig->ex[0]->head.protocol, protocol);
+    CHECK_INT(rig->app.count, ==, 1);
+    CHECK_STR(rig->app.ex[0]->head.protocol, protocol);
     rig_free(rig);
 }
 
@@ -56,9 +56,9 @@ TEST(h1_tunnel, nobody_asks_when_the_option_is_off)
 {
     struct rig *rig = rig_new();
     rig_say(rig, ASK GET);
-    CHECK_STR(rig->log, "GET h /ws;end;GET h /;end;");
-    CHECK_STR(rig->ex[0]->head.protocol, "");
-    CHECK_INT(ph_exchange_upgrade(rig->ex[0], NULL, 0), ==, PH_E_STATE);
+    CHECK_STR(rig->app.log, "GET h /ws;end;GET h /;end;");
+    CHECK_STR(rig->app.ex[0]->head.protocol, "");
+    CHECK_INT(ph_exchange_upgrade(rig->app.ex[0], NULL, 0), ==, PH_E_STATE);
     rig_free(rig);
 }
 
@@ -70,7 +70,7 @@ TEST(h1_tunnel, a_request_with_a_body_gets_none)
         rig_say(rig, "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n");
         rig_say(rig, bodies[i]);
         rig_say(rig, "\r\nx");
-        CHECK_INT(rig->count, ==, 0);
+        CHECK_INT(rig->app.count, ==, 0);
         CHECK(strncmp(rig->wire, "HTTP/1.1 400 ", 13) == 0);
         CHECK(rig_is_done(rig));
         rig_free(rig);
@@ -84,14 +84,14 @@ TEST(h1_tunnel, bytes_behind_the_handshake_belong_to_it)
         struct rig *rig = rig_ws();
         rig->step = steps[i];
         rig_say(rig, ASK "GET / no request");
-        CHECK_STR(rig->log, "GET h /ws;");
+        CHECK_STR(rig->app.log, "GET h /ws;");
         CHECK(rig_wants_input(rig)); /* or nobody would notice that it left */
         CHECK_INT(upgrade(rig, 0), ==, 0);
-        CHECK(rig->ex[0]->is_tunnel);
+        CHECK(rig->app.ex[0]->is_tunnel);
         CHECK_STR(rig->wire, GRANTED);
-        CHECK_STR(rig->log, "GET h /ws;body(GET / no request)");
+        CHECK_STR(rig->app.log, "GET h /ws;body(GET / no request)");
         rig_say(rig, "\r\n\r\n more");
-        CHECK_STR(rig->log, "GET h /ws;body(GET / no request\r\n\r\n more)");
+        CHECK_STR(rig->app.log, "GET h /ws;body(GET / no request\r\n\r\n more)");
         CHECK_INT(upgrade(rig, 0), ==, PH_E_STATE);
         rig_free(rig);
     }
@@ -103,17 +103,17 @@ TEST(h1_tunnel, carries_raw_bytes_and_ends_by_fin)
     rig_say(rig, ASK);
     struct ph_field fields[] = {{"sec-websocket-accept", "x", 20, 1},
                                 {"content-length", "5", 14, 1}};
-    CHECK_INT(ph_exchange_upgrade(rig->ex[0], fields, 2), ==, 0);
+    CHECK_INT(ph_exchange_upgrade(rig->app.ex[0], fields, 2), ==, 0);
     CHECK_INT(rig_write(rig, 0, "one", false), ==, 0);
     rig_turn(rig);
     CHECK_INT(rig_write(rig, 0, "two", false), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: x\r\n"
                          "connection: upgrade\r\nupgrade: websocket\r\n\r\nonetwo");
-    CHECK_INT(rig->acked, ==, 6);
-    CHECK_INT(ph_exchange_write(rig->ex[0], (struct ph_slice){.buf = NULL}, true), ==, 0);
+    CHECK_INT(rig->app.acked, ==, 6);
+    CHECK_INT(ph_exchange_write(rig->app.ex[0], (struct ph_slice){.buf = NULL}, true), ==, 0);
     rig_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK(rig_is_done(rig));
     rig_free(rig);
 }
@@ -124,13 +124,13 @@ TEST(h1_tunnel, the_end_of_the_peer_is_told_and_ours_may_follow)
     rig_say(rig, ASK);
     CHECK_INT(upgrade(rig, 0), ==, 0);
     rig_eof(rig);
-    CHECK_STR(rig->log, "GET h /ws;end;");
+    CHECK_STR(rig->app.log, "GET h /ws;end;");
     CHECK(!rig_wants_input(rig));
     CHECK(!rig_is_done(rig));
     CHECK_INT(rig_write(rig, 0, "bye", true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     rig_free(rig);
 }
 
@@ -149,7 +149,7 @@ TEST(h1_tunnel, a_reset_is_hard)
     rig_say(rig, ASK);
     CHECK_INT(upgrade(rig, 0), ==, 0);
     CHECK_INT(rig_write(rig, 0, "half", false), ==, 0);
-    ph_exchange_reset(rig->ex[0], 0);
+    ph_exchange_reset(rig->app.ex[0], 0);
     CHECK(rig_is_aborted(rig));
     CHECK(!rig_is_cut_framed(rig));
     rig_free(rig);
@@ -159,10 +159,10 @@ TEST(h1_tunnel, refused_the_connection_goes_on)
 {
     struct rig *rig = rig_ws();
     rig_say(rig, ASK GET);
-    CHECK_STR(rig->log, "GET h /ws;");
+    CHECK_STR(rig->app.log, "GET h /ws;");
     CHECK_INT(rig_respond(rig, 0, 403, NULL, NULL, true), ==, 0);
     rig_turn(rig);
-    CHECK_STR(rig->log, "GET h /ws;GET h /;end;");
+    CHECK_STR(rig->app.log, "GET h /ws;GET h /;end;");
     CHECK_INT(rig_respond(rig, 1, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
     CHECK_STR(rig->wire, "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
@@ -178,7 +178,7 @@ TEST(h1_tunnel, refused_with_close_nothing_follows)
                  "Connection: upgrade, close\r\n\r\n" GET);
     CHECK_INT(rig_respond(rig, 0, 403, NULL, NULL, true), ==, 0);
     rig_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     CHECK(strstr(rig->wire, "connection: close\r\n") != NULL);
     CHECK(rig_is_done(rig));
     rig_free(rig);
@@ -188,12 +188,12 @@ TEST(h1_tunnel, waits_for_the_answers_before_it)
 {
     struct rig *rig = rig_ws();
     rig_say(rig, GET ASK "raw");
-    CHECK_STR(rig->log, "GET h /;end;");
+    CHECK_STR(rig->app.log, "GET h /;end;");
     CHECK_INT(rig_respond(rig, 0, 200, NULL, NULL, true), ==, 0);
     rig_turn(rig);
-    CHECK_STR(rig->log, "GET h /;end;GET h /ws;");
+    CHECK_STR(rig->app.log, "GET h /;end;GET h /ws;");
     CHECK_INT(upgrade(rig, 1), ==, 0);
-    CHECK_STR(rig->log, "GET h /;end;GET h /ws;body(raw)");
+    CHECK_STR(rig->app.log, "GET h /;end;GET h /ws;body(raw)");
     rig_free(rig);
 }
 
@@ -206,7 +206,7 @@ TEST(h1_tunnel, has_no_time_of_its_own_and_no_size)
     CHECK_INT(upgrade(rig, 0), ==, 0);
     rig_wait(rig, 3600 * PH_SEC);
     rig_say(rig, "more than four");
-    CHECK_STR(rig->log, "GET h /ws;body(more than four)");
+    CHECK_STR(rig->app.log, "GET h /ws;body(more than four)");
     CHECK(!rig_is_done(rig));
     rig_free(rig);
 }
@@ -215,14 +215,14 @@ TEST(h1_tunnel, not_consumed_it_is_not_read)
 {
     struct rig *rig = rig_ws();
     rig->config.body_window = 4;
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     rig_say(rig, ASK "012345");
     CHECK_INT(upgrade(rig, 0), ==, 0);
-    CHECK_STR(rig->log, "GET h /ws;body(0123)");
+    CHECK_STR(rig->app.log, "GET h /ws;body(0123)");
     CHECK(!rig_wants_input(rig));
-    ph_exchange_consume(rig->ex[0], 4);
+    ph_exchange_consume(rig->app.ex[0], 4);
     rig_turn(rig);
-    CHECK_STR(rig->log, "GET h /ws;body(012345)");
+    CHECK_STR(rig->app.log, "GET h /ws;body(012345)");
     rig_free(rig);
 }
 
@@ -234,7 +234,7 @@ TEST(h1_tunnel, a_drain_waits_for_it)
     rig_drain(rig);
     rig_turn(rig);
     CHECK(!rig_is_done(rig));
-    CHECK_INT(ph_exchange_write(rig->ex[0], (struct ph_slice){.buf = NULL}, true), ==, 0);
+    CHECK_INT(ph_exchange_write(rig->app.ex[0], (struct ph_slice){.buf = NULL}, true), ==, 0);
     rig_turn(rig);
     CHECK(rig_is_done(rig));
     rig_free(rig);

@@ -31,23 +31,23 @@ TEST(h2, get_is_answered_whatever_the_pieces)
 {
     for (size_t i = 0; i < PH_COUNT_OF(steps); i++) {
         struct h2_rig *rig = h2_rig_bare();
-        rig->echo = true;
+        rig->app.echo = true;
         rig->step = steps[i];
         h2_rig_start(rig);
         h2_hello(rig);
         h2_headers(rig, 1, H2_GET, true);
         h2_turn(rig);
-        H2_EXPECT(rig, log, "GET h /;end;");
+        H2_EXPECT(rig, app.log, "GET h /;end;");
         H2_EXPECT(rig, wire, "HEADERS 1 end :status=200;");
-        CHECK_INT(rig->closed_clean, ==, 1);
+        CHECK_INT(rig->app.closed_clean, ==, 1);
         h2_headers(rig, 3, H2_POST, false);
         h2_data(rig, 3, "hel", false);
         h2_data(rig, 3, "lo", true);
         h2_turn(rig);
-        H2_EXPECT(rig, log, "POST h /p;body(hello)end;");
+        H2_EXPECT(rig, app.log, "POST h /p;body(hello)end;");
         H2_EXPECT(rig, wire, "HEADERS 3 :status=200;DATA 3 end(hello);");
-        CHECK_INT(rig->acked, ==, 5);
-        CHECK_INT(rig->closed_clean, ==, 2);
+        CHECK_INT(rig->app.acked, ==, 5);
+        CHECK_INT(rig->app.closed_clean, ==, 2);
         CHECK_INT(rig->stats.protocol_errors, ==, 0);
         h2_rig_free(rig);
     }
@@ -61,7 +61,7 @@ TEST(h2, head_is_the_applications)
                "cookie: a=b\ncookie: c=d\nx-b: two words\nx-a: \x80z\ncontent-length: 0\n",
                true);
     h2_turn(rig);
-    const struct ph_head *head = &rig->ex[0]->head;
+    const struct ph_head *head = &rig->app.ex[0]->head;
     CHECK_INT(head->version, ==, 20);
     CHECK_STR(head->method, "PUT");
     CHECK_STR(head->scheme, "https");
@@ -82,7 +82,7 @@ TEST(h2, many_streams_at_once_each_get_their_own)
     for (uint32_t i = 0; i < STREAMS; i++)
         h2_headers(rig, 2 * i + 1, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, STREAMS);
+    CHECK_INT(rig->app.count, ==, STREAMS);
     rig->wire_len = 0;
     for (size_t i = STREAMS; i-- > 0;) {
         char text[16];
@@ -96,7 +96,7 @@ TEST(h2, many_streams_at_once_each_get_their_own)
         snprintf(text, sizeof(text), "DATA %zu end(answer %zu);", 2 * i + 1, i);
         CHECK(strstr(rig->wire, text) != NULL);
     }
-    CHECK_INT(rig->closed_clean, ==, STREAMS);
+    CHECK_INT(rig->app.closed_clean, ==, STREAMS);
     h2_rig_free(rig);
 }
 
@@ -108,9 +108,9 @@ TEST(h2, response_forms)
     h2_headers(rig, 5, H2_GET, true);
     h2_turn(rig);
     static const struct ph_field length = {"content-length", "9", 14, 1};
-    CHECK_INT(ph_exchange_respond(rig->ex[0], 200, &length, 1, false), ==, 0);
+    CHECK_INT(ph_exchange_respond(rig->app.ex[0], 200, &length, 1, false), ==, 0);
     CHECK_INT(h2_write(rig, 0, "swallowed", true), ==, 0);
-    CHECK_INT(rig->acked, ==, 9);
+    CHECK_INT(rig->app.acked, ==, 9);
     CHECK_INT(h2_respond(rig, 1, 204, true), ==, 0);
     CHECK_INT(h2_respond(rig, 2, 304, false), ==, 0);
     CHECK_INT(h2_write(rig, 2, "none", true), ==, 0);
@@ -118,7 +118,7 @@ TEST(h2, response_forms)
     H2_EXPECT(rig, wire,
               "HEADERS 1 :status=200 content-length=9;HEADERS 3 end :status=204;"
               "HEADERS 5 :status=304;DATA 1 end();DATA 5 end();");
-    CHECK_INT(rig->closed_clean, ==, 3);
+    CHECK_INT(rig->app.closed_clean, ==, 3);
     h2_rig_free(rig);
 }
 
@@ -132,7 +132,7 @@ TEST(h2, connection_fields_of_the_application_do_not_go_out)
     };
     h2_headers(rig, 1, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(ph_exchange_respond(rig->ex[0], 200, fields, 3, true), ==, 0);
+    CHECK_INT(ph_exchange_respond(rig->app.ex[0], 200, fields, 3, true), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 end :status=200 x=y;");
     CHECK(!h2_is_done(rig, NULL));
@@ -145,7 +145,7 @@ TEST(h2, interim_heads_come_before_the_final_one)
     static const struct ph_field link = {"link", "</a>; rel=preload", 4, 17};
     h2_headers(rig, 1, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(ph_exchange_respond(rig->ex[0], 103, &link, 1, false), ==, 0);
+    CHECK_INT(ph_exchange_respond(rig->app.ex[0], 103, &link, 1, false), ==, 0);
     h2_turn(rig);
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_turn(rig);
@@ -159,10 +159,10 @@ TEST(h2, continue_is_said_once_and_only_when_the_body_is_wanted)
     h2_headers(rig, 1, H2_POST "expect: 100-continue\n", false);
     h2_turn(rig);
     h2_pass(rig, rig->config.body_timeout + 1); /* the client does not owe us a body yet */
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     H2_EXPECT(rig, wire, "");
-    ph_exchange_consume(rig->ex[0], 0);
-    ph_exchange_consume(rig->ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
+    ph_exchange_consume(rig->app.ex[0], 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=100;");
     h2_data(rig, 1, "x", true);
@@ -180,13 +180,13 @@ TEST(h2, trailers_both_ways)
     h2_data(rig, 1, "x", false);
     h2_headers(rig, 1, "x-more: 2\n", true);
     h2_turn(rig);
-    H2_EXPECT(rig, log, "POST h /p;body(x)trailers x-more=2;end;");
+    H2_EXPECT(rig, app.log, "POST h /p;body(x)trailers x-more=2;end;");
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     CHECK_INT(h2_write(rig, 0, "abc", false), ==, 0);
-    CHECK_INT(ph_exchange_trailers(rig->ex[0], &sum, 1), ==, 0);
+    CHECK_INT(ph_exchange_trailers(rig->app.ex[0], &sum, 1), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(abc);HEADERS 1 end x-sum=1;");
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     /* After all the body had left, and with none at all. */
     h2_headers(rig, 3, H2_GET "te: trailers\n", true);
     h2_headers(rig, 5, H2_GET "te: trailers\n", true);
@@ -195,13 +195,13 @@ TEST(h2, trailers_both_ways)
     CHECK_INT(h2_write(rig, 1, "abc", false), ==, 0);
     CHECK_INT(h2_respond(rig, 2, 200, false), ==, 0);
     h2_turn(rig);
-    CHECK_INT(ph_exchange_trailers(rig->ex[1], &sum, 1), ==, 0);
-    CHECK_INT(ph_exchange_trailers(rig->ex[2], &sum, 1), ==, 0);
+    CHECK_INT(ph_exchange_trailers(rig->app.ex[1], &sum, 1), ==, 0);
+    CHECK_INT(ph_exchange_trailers(rig->app.ex[2], &sum, 1), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire,
               "HEADERS 3 :status=200;HEADERS 5 :status=200;DATA 3(abc);"
               "HEADERS 3 end x-sum=1;HEADERS 5 end x-sum=1;");
-    CHECK_INT(rig->closed_clean, ==, 3);
+    CHECK_INT(rig->app.closed_clean, ==, 3);
     h2_rig_free(rig);
 }
 
@@ -211,7 +211,7 @@ TEST(h2, windows_open_as_the_application_consumes)
 {
     struct h2_rig *rig = h2_rig_bare();
     const char *piece = full_frame();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     h2_rig_start(rig);
     h2_hello(rig);
     rig->is_brief = false;
@@ -219,16 +219,16 @@ TEST(h2, windows_open_as_the_application_consumes)
     for (int i = 0; i < 16; i++) /* the whole window of the stream */
         h2_data(rig, 1, piece, false);
     h2_turn(rig);
-    CHECK_INT(rig->body_bytes, ==, 262144);
+    CHECK_INT(rig->app.body_bytes, ==, 262144);
     H2_EXPECT(rig, wire, "");
-    ph_exchange_consume(rig->ex[0], 262144);
+    ph_exchange_consume(rig->app.ex[0], 262144);
     h2_turn(rig);
     CHECK(strstr(rig->wire, "WINDOW 1 262144;") != NULL);
     CHECK(strstr(rig->wire, "WINDOW 0 ") == NULL); /* not yet half of it */
     for (int i = 0; i < 16; i++)
         h2_data(rig, 1, piece, false);
     h2_turn(rig);
-    ph_exchange_consume(rig->ex[0], 262144);
+    ph_exchange_consume(rig->app.ex[0], 262144);
     h2_turn(rig);
     CHECK(strstr(rig->wire, "WINDOW 0 524288;") != NULL);
     CHECK_INT(rig->stats.protocol_errors, ==, 0);
@@ -239,20 +239,20 @@ TEST(h2, sending_past_a_window_is_an_error)
 {
     struct h2_rig *rig = h2_rig_bare();
     const char *piece = full_frame();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     h2_rig_start(rig);
     h2_hello(rig);
     h2_headers(rig, 1, H2_POST, false);
     for (int i = 0; i < 16; i++)
         h2_data(rig, 1, piece, false);
-    CHECK_INT(rig->body_bytes, ==, 262144);
+    CHECK_INT(rig->app.body_bytes, ==, 262144);
     CHECK_INT(rig->resets, ==, 0);
     h2_data(rig, 1, "x", false); /* one past it */
     h2_data(rig, 1, piece, false);
     h2_turn(rig);
-    CHECK_INT(rig->body_bytes, <, 262144 + 16384); /* nothing after the offending frame */
+    CHECK_INT(rig->app.body_bytes, <, 262144 + 16384); /* nothing after the offending frame */
     CHECK_INT(rig->last_reset, ==, NGHTTP2_FLOW_CONTROL_ERROR);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     CHECK_INT(rig->goaways, ==, 0);
     h2_rig_free(rig);
 }
@@ -261,7 +261,7 @@ TEST(h2, bytes_that_nobody_takes_go_back_to_the_connection)
 {
     struct h2_rig *rig = h2_rig_bare();
     const char *piece = full_frame();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     h2_rig_start(rig);
     h2_hello(rig);
     for (uint32_t id = 1; id < 41; id += 2) { /* five windows of the connection */
@@ -272,13 +272,13 @@ TEST(h2, bytes_that_nobody_takes_go_back_to_the_connection)
         if (id % 4 == 1)
             h2_rst(rig, id, NGHTTP2_CANCEL);
         else
-            ph_exchange_reset(rig->ex[id / 2], PH_HTTP_INTERNAL_ERROR);
+            ph_exchange_reset(rig->app.ex[id / 2], PH_HTTP_INTERNAL_ERROR);
         for (int i = 0; i < 8 && id % 4 != 1; i++) /* on their way meanwhile */
             h2_data(rig, id, piece, false);
         h2_turn(rig);
     }
     CHECK_INT(rig->goaways, ==, 0);
-    CHECK_INT(rig->closed_cut, ==, 20);
+    CHECK_INT(rig->app.closed_cut, ==, 20);
     h2_rig_free(rig);
 }
 
@@ -292,7 +292,7 @@ TEST(h2, peers_windows_are_kept)
     CHECK_INT(h2_write_zeros(rig, 0, 200000, true), ==, 0);
     h2_turn(rig);
     CHECK_INT(rig->data_bytes, ==, 1000);
-    CHECK_INT(rig->acked, ==, 1000);
+    CHECK_INT(rig->app.acked, ==, 1000);
     h2_window(rig, 1, 30000);
     h2_turn(rig);
     CHECK_INT(rig->data_bytes, ==, 31000);
@@ -302,7 +302,7 @@ TEST(h2, peers_windows_are_kept)
     h2_window(rig, 0, 1000000);
     h2_turn(rig);
     CHECK_INT(rig->data_bytes, ==, 200000);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -323,8 +323,8 @@ TEST(h2, output_waits_for_the_socket)
     for (int i = 0; i < 200; i++) /* a reader of a few bytes at a time */
         h2_turn_some(rig, 5100);
     CHECK_INT(rig->data_bytes, ==, 1000000);
-    CHECK_INT(rig->acked, ==, 1000000);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.acked, ==, 1000000);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -337,7 +337,7 @@ TEST(h2, body_is_not_copied)
     struct ph_buf *buf = ph_buf_new(20000);
     ph_buf_set_len(buf, 20000);
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
-    CHECK_INT(ph_exchange_write(rig->ex[0], ph_slice_of(buf), true), ==, 0);
+    CHECK_INT(ph_exchange_write(rig->app.ex[0], ph_slice_of(buf), true), ==, 0);
     rig->engine->ops->flush(rig->engine);
     size_t n = ph_sliceq_gather(&rig->out, iov, PH_COUNT_OF(iov), SIZE_MAX);
     CHECK_INT(n, ==, 4); /* heads, 16384 bytes, a head, the rest */
@@ -369,7 +369,7 @@ static void order(struct h2_rig *rig, char *first, char *last)
 static void answer_all(struct h2_rig *rig)
 {
     h2_turn(rig);
-    for (size_t i = 0; i < rig->count; i++) {
+    for (size_t i = 0; i < rig->app.count; i++) {
         CHECK_INT(h2_respond(rig, i, 200, false), ==, 0);
         CHECK_INT(h2_write_zeros(rig, i, 40000, true), ==, 0);
     }
@@ -468,11 +468,11 @@ TEST(h2, answer_before_the_body_ends_refuses_the_rest_without_an_error)
     CHECK_INT(h2_write(rig, 0, "enough", true), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1 end(enough);RST 1 0;");
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_data(rig, 1, "on its way", true);
     h2_headers(rig, 3, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     CHECK_INT(rig->goaways, ==, 0);
     CHECK_INT(rig->stats.protocol_errors, ==, 0);
     h2_rig_free(rig);
@@ -487,10 +487,10 @@ TEST(h2, response_that_is_cut_is_reset)
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     CHECK_INT(h2_write(rig, 0, "begin", false), ==, 0);
     h2_turn(rig);
-    ph_exchange_reset(rig->ex[0], PH_HTTP_INTERNAL_ERROR);
+    ph_exchange_reset(rig->app.ex[0], PH_HTTP_INTERNAL_ERROR);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(begin);RST 1 2;");
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     CHECK_INT(h2_respond(rig, 1, 200, true), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 3 end :status=200;");
@@ -507,8 +507,8 @@ TEST(h2, client_that_cancels_ends_its_exchange_with_its_code)
     CHECK_INT(h2_write(rig, 0, "begin", false), ==, 0);
     h2_rst(rig, 1, NGHTTP2_CANCEL);
     h2_turn(rig);
-    CHECK_INT(rig->closed_cut, ==, 1);
-    CHECK_INT(rig->last_code, ==, NGHTTP2_CANCEL);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
+    CHECK_INT(rig->app.last_code, ==, NGHTTP2_CANCEL);
     CHECK(strstr(rig->wire, "DATA") == NULL);
     h2_rig_free(rig);
 }
@@ -534,7 +534,7 @@ TEST(h2, request_that_is_cancelled_in_the_same_read_never_reaches_the_applicatio
         ph_free(block);
     }
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 0);
+    CHECK_INT(rig->app.count, ==, 0);
     CHECK_INT(rig->goaways, ==, 0);
     h2_rig_free(rig);
 }
@@ -545,14 +545,14 @@ TEST(h2, reader_that_stopped_gets_no_more_body_and_can_still_answer)
     h2_headers(rig, 1, H2_POST, false);
     h2_data(rig, 1, "abc", false);
     h2_turn(rig);
-    ph_exchange_stop(rig->ex[0], 0);
+    ph_exchange_stop(rig->app.ex[0], 0);
     h2_data(rig, 1, "def", true);
     h2_turn(rig);
-    CHECK_INT(rig->body_bytes, ==, 3);
+    CHECK_INT(rig->app.body_bytes, ==, 3);
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 end :status=200;");
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -569,12 +569,12 @@ TEST(h2, extended_connect_is_an_exchange_without_limits)
                ":path: /chat\nsec-websocket-version: 13\n",
                false);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
-    CHECK_STR(rig->ex[0]->head.protocol, "websocket");
+    CHECK_INT(rig->app.count, ==, 1);
+    CHECK_STR(rig->app.ex[0]->head.protocol, "websocket");
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     h2_data(rig, 1, "more than four", false);
     h2_pass(rig, rig->config.body_timeout + 1);
-    CHECK_INT(rig->body_bytes, ==, 14);
+    CHECK_INT(rig->app.body_bytes, ==, 14);
     CHECK_INT(h2_write(rig, 0, "back", false), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(back);");
@@ -582,7 +582,7 @@ TEST(h2, extended_connect_is_an_exchange_without_limits)
     CHECK_INT(h2_write(rig, 0, "bye", true), ==, 0);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "DATA 1 end(bye);");
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -595,23 +595,23 @@ TEST(h2, E13_tunnel_that_dies_ends_its_stream_alone)
     for (uint32_t id = 3; id <= 7; id += 2)
         h2_headers(rig, id, ask, false);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 4);
+    CHECK_INT(rig->app.count, ==, 4);
     for (size_t i = 1; i < 4; i++) {
-        CHECK_INT(ph_exchange_upgrade(rig->ex[i], NULL, 0), ==, 0);
+        CHECK_INT(ph_exchange_upgrade(rig->app.ex[i], NULL, 0), ==, 0);
         CHECK_INT(h2_write(rig, i, "frames", false), ==, 0);
     }
     h2_turn(rig);
     h2_rst(rig, 3, NGHTTP2_CANCEL);                                /* by the client */
-    ph_exchange_reset(rig->ex[2], PH_HTTP_INTERNAL_ERROR);         /* by us */
+    ph_exchange_reset(rig->app.ex[2], PH_HTTP_INTERNAL_ERROR);     /* by us */
     h2_data(rig, 7, "\xff\xff\xff, which is no WebSocket", false); /* nothing of ours here */
     h2_turn(rig);
-    CHECK_INT(rig->closed_cut, ==, 2);
-    CHECK(rig->ex[0] != NULL && rig->ex[3] != NULL);
+    CHECK_INT(rig->app.closed_cut, ==, 2);
+    CHECK(rig->app.ex[0] != NULL && rig->app.ex[3] != NULL);
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_headers(rig, 9, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
-    CHECK_INT(rig->count, ==, 5);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
+    CHECK_INT(rig->app.count, ==, 5);
     CHECK_INT(rig->goaways, ==, 0);
     h2_rig_free(rig);
 }
@@ -629,7 +629,7 @@ TEST(h2, other_tunnels_are_refused)
               "HEADERS 1 end :status=405 content-length=0 "
               "allow=GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS;"
               "HEADERS 3 end :status=501 content-length=0;");
-    CHECK_INT(rig->count, ==, 0);
+    CHECK_INT(rig->app.count, ==, 0);
     h2_rig_free(rig);
 }
 
@@ -645,14 +645,14 @@ TEST(h2, drain_says_goaway_twice_and_serves_what_comes_between)
     H2_EXPECT(rig, wire, "PING;GOAWAY 2147483647 0;");
     h2_headers(rig, 3, H2_GET, true); /* it crossed our word */
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     h2_frame(rig, NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, "\0\0\0\0\0\0\0\0", 8);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "GOAWAY 3 0;");
     h2_headers(rig, 5, H2_POST, false); /* it does not count any more */
     h2_data(rig, 5, "body of nobody", true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     CHECK_INT(rig->stats.protocol_errors, ==, 0);
     CHECK(!h2_is_done(rig, NULL));
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
@@ -661,7 +661,7 @@ TEST(h2, drain_says_goaway_twice_and_serves_what_comes_between)
     H2_EXPECT(rig, wire, "HEADERS 1 end :status=200;HEADERS 3 end :status=200;");
     bool abort = true;
     CHECK(h2_is_done(rig, &abort) && !abort);
-    CHECK_INT(rig->closed_clean, ==, 2);
+    CHECK_INT(rig->app.closed_clean, ==, 2);
     h2_rig_free(rig);
 }
 
@@ -697,11 +697,11 @@ TEST(h2, peer_that_says_goaway_is_served_and_left)
     h2_headers(rig, 1, H2_GET, true);
     h2_frame(rig, NGHTTP2_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     CHECK(!h2_is_done(rig, NULL));
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK(h2_is_done(rig, NULL));
     h2_rig_free(rig);
 }

@@ -46,13 +46,13 @@ TEST(h2_bad, malformed_requests_are_stream_errors)
     };
     for (size_t i = 0; i < PH_COUNT_OF(bad); i++) {
         struct h2_rig *rig = h2_rig_new();
-        rig->echo = true;
+        rig->app.echo = true;
         h2_headers(rig, 1, bad[i], true);
         h2_headers(rig, 3, H2_GET, true);
         h2_turn(rig);
-        if (strcmp(rig->log, "GET h /;end;") != 0 || strstr(rig->wire, "RST 1 1;") == NULL ||
+        if (strcmp(rig->app.log, "GET h /;end;") != 0 || strstr(rig->wire, "RST 1 1;") == NULL ||
             strstr(rig->wire, "HEADERS 3 end :status=200;") == NULL)
-            ph_test_fail(__FILE__, __LINE__, "%s: %s, %s", bad[i], rig->log, rig->wire);
+            ph_test_fail(__FILE__, __LINE__, "%s: %s, %s", bad[i], rig->app.log, rig->wire);
         CHECK_INT(rig->stats.protocol_errors, ==, 1);
         CHECK_INT(rig->goaways, ==, 0);
         h2_rig_free(rig);
@@ -72,8 +72,8 @@ TEST(h2_bad, body_and_declared_length_agree_or_the_stream_is_reset)
         h2_data(rig, 1, bad[i].body, true);
         h2_turn(rig);
         H2_EXPECT(rig, wire, "RST 1 1;");
-        CHECK(strstr(rig->log, "end;") == NULL);
-        CHECK_INT(rig->closed_cut, ==, rig->count);
+        CHECK(strstr(rig->app.log, "end;") == NULL);
+        CHECK_INT(rig->app.closed_cut, ==, rig->app.count);
         CHECK_INT(rig->stats.protocol_errors, ==, 1);
         h2_rig_free(rig);
     }
@@ -88,7 +88,7 @@ TEST(h2_bad, body_and_declared_length_agree_or_the_stream_is_reset)
     h2_headers(rig, 1, "x: trailer\n", true); /* too short, shown by trailers */
     h2_turn(rig);
     H2_EXPECT(rig, wire, "RST 1 1;");
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -103,8 +103,8 @@ TEST(h2_bad, malformed_trailers_are_stream_errors)
         h2_turn(rig);
         if (strcmp(rig->wire, "RST 1 1;") != 0)
             ph_test_fail(__FILE__, __LINE__, "%s: %s", bad[i], rig->wire);
-        CHECK(strstr(rig->log, "trailers") == NULL);
-        CHECK_INT(rig->closed_cut, ==, 1);
+        CHECK(strstr(rig->app.log, "trailers") == NULL);
+        CHECK_INT(rig->app.closed_cut, ==, 1);
         h2_rig_free(rig);
     }
     struct h2_rig *rig = h2_rig_new();
@@ -292,18 +292,18 @@ TEST(h2_bad, broken_frames_end_the_connection_with_a_word)
         h2_turn(rig);
         rig->step = steps[i % 2];
         breaches[i / 2].act(rig);
-        size_t before = rig->count;
+        size_t before = rig->app.count;
         h2_headers(rig, 21, H2_GET, true); /* nothing that follows is looked at */
         h2_turn(rig);
         if (rig->goaways != 1 ||
             (rig->last_goaway != breaches[i / 2].code && rig->last_goaway != breaches[i / 2].other))
             ph_test_fail(__FILE__, __LINE__, "%s: %s", name, rig->wire);
         bool abort = true;
-        if (!h2_is_done(rig, &abort) || abort || rig->count != before)
+        if (!h2_is_done(rig, &abort) || abort || rig->app.count != before)
             ph_test_fail(__FILE__, __LINE__, "%s: not done", name);
         CHECK(!rig->engine->ops->wants_input(rig->engine));
         CHECK_INT(rig->stats.protocol_errors, ==, 1);
-        CHECK_INT(rig->closed_cut + rig->closed_clean, ==, rig->count);
+        CHECK_INT(rig->app.closed_cut + rig->app.closed_clean, ==, rig->app.count);
         h2_rig_free(rig);
     }
 }
@@ -332,8 +332,8 @@ TEST(h2_bad, ids_go_up)
     h2_headers(rig, 5, H2_GET, true);
     h2_headers(rig, 3, H2_GET, true); /* decreasing: might be trailers that crossed a reset */
     h2_turn(rig);
-    CHECK_STR(rig->log, "GET h /;end;");
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_STR(rig->app.log, "GET h /;end;");
+    CHECK_INT(rig->app.count, ==, 1);
     h2_rig_free(rig);
     rig = h2_rig_bare();
     rig->config.glitch_burst = 3; /* SETTINGS, and two of them */
@@ -351,10 +351,10 @@ TEST(h2_bad, ids_go_up)
     rig = h2_rig_new();
     h2_headers(rig, 0x7fffffff, H2_GET, true); /* the last one there is */
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -384,7 +384,7 @@ TEST(h2_bad, whoever_does_not_speak_http2_is_left)
 TEST(h2_bad, unknown_frames_and_settings_are_passed_over)
 {
     struct h2_rig *rig = h2_rig_new();
-    rig->echo = true;
+    rig->app.echo = true;
     RAW(rig, 0xef, 0xff, 0, "whatever");
     RAW(rig, 0xef, 0xff, 1, "whatever");
     RAW(rig, NGHTTP2_PRIORITY, 0, 1, "\0\0\0\3\x10");
@@ -399,7 +399,7 @@ TEST(h2_bad, unknown_frames_and_settings_are_passed_over)
 TEST(h2_bad, stream_depending_on_itself_and_other_old_priorities_do_nothing)
 {
     struct h2_rig *rig = h2_rig_new();
-    rig->echo = true;
+    rig->app.echo = true;
     size_t n;
     uint8_t *block = h2_block(rig, H2_GET, &n), payload[256];
     ph_u32_put(payload, 0);

@@ -14,8 +14,8 @@ TEST(h2_limits, streams_at_once)
         h2_headers(rig, id, H2_POST, false);
     h2_data(rig, 7, "for nobody", true); /* it could not know */
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 3);
-    CHECK_INT(rig->body_bytes, ==, 0);
+    CHECK_INT(rig->app.count, ==, 3);
+    CHECK_INT(rig->app.body_bytes, ==, 0);
     H2_EXPECT(rig, wire, "RST 7 7;");
     CHECK_INT(rig->stats.limit_streams, ==, 1);
     h2_data(rig, 3, "", true);
@@ -23,7 +23,7 @@ TEST(h2_limits, streams_at_once)
     h2_turn(rig);
     h2_headers(rig, 9, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 4);
+    CHECK_INT(rig->app.count, ==, 4);
     CHECK_INT(rig->goaways, ==, 0);
     h2_rig_free(rig);
 }
@@ -32,7 +32,7 @@ TEST(h2_limits, stream_counts_until_its_response_has_left)
 {
     struct h2_rig *rig = h2_rig_bare();
     rig->config.max_streams = 1;
-    rig->echo = true;
+    rig->app.echo = true;
     h2_rig_start(rig);
     h2_hello(rig);
     rig->no_reading = true;
@@ -40,12 +40,12 @@ TEST(h2_limits, stream_counts_until_its_response_has_left)
     h2_turn(rig);
     h2_headers(rig, 3, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     rig->no_reading = false;
     h2_turn(rig);
     h2_headers(rig, 5, H2_GET, true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     h2_rig_free(rig);
 }
 
@@ -73,9 +73,9 @@ TEST(h2_limits, continuation_frames)
         rig->step = steps[i];
         split_head(rig, 1, H2_GET "a: 1\nb: 2\n", 8);
         split_head(rig, 3, H2_GET "c: 1\nd: 2\n", 8);
-        CHECK_INT(rig->count, ==, 2);
+        CHECK_INT(rig->app.count, ==, 2);
         split_head(rig, 5, H2_GET "e: 1\nf: 2\n", 9);
-        CHECK_INT(rig->count, ==, 2);
+        CHECK_INT(rig->app.count, ==, 2);
         CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
         CHECK_INT(rig->stats.limit_head, ==, 1);
         h2_rig_free(rig);
@@ -94,7 +94,7 @@ TEST(h2_limits, encoded_head_bytes)
         h2_frame(rig, NGHTTP2_HEADERS, 0, 1, block, 5);
         h2_frame(rig, NGHTTP2_CONTINUATION, NGHTTP2_FLAG_END_HEADERS, 1, block + 5, n - 5);
         h2_turn(rig);
-        CHECK_INT(rig->count, ==, 1 - over);
+        CHECK_INT(rig->app.count, ==, 1 - over);
         CHECK_INT(rig->goaways, ==, over);
         CHECK_INT(rig->stats.limit_head, ==, over);
         ph_free(block);
@@ -113,14 +113,14 @@ TEST(h2_limits, decoded_head_gets_431_without_the_application)
     h2_hello(rig);
     h2_headers(rig, 1, H2_GET "x: 0123456789\n", true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     h2_headers(rig, 3, H2_GET "x: 0123456789a\n", true);
     h2_headers(rig, 5, H2_POST "x: 0123456789ab\n", false); /* its body is not wanted either */
     h2_turn(rig);
     H2_EXPECT(rig, wire,
               "HEADERS 3 end :status=431 content-length=0;"
               "HEADERS 5 end :status=431 content-length=0;RST 5 0;");
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     CHECK_INT(rig->stats.limit_head, ==, 2);
     rig->config.limits.head_bytes = 65536;
     h2_headers(rig, 7, H2_GET "a: 1\nb: 2\n", true);
@@ -128,7 +128,7 @@ TEST(h2_limits, decoded_head_gets_431_without_the_application)
     h2_headers(rig, 11, ":method: GET\n:scheme: https\n:authority: h\n:path: /2345678\n", true);
     h2_headers(rig, 13, ":method: GET\n:scheme: https\n:authority: h\n:path: /23456789\n", true);
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 3);
+    CHECK_INT(rig->app.count, ==, 3);
     H2_EXPECT(rig, wire,
               "HEADERS 9 end :status=431 content-length=0;"
               "HEADERS 13 end :status=414 content-length=0;");
@@ -146,14 +146,14 @@ TEST(h2_limits, hpack_bomb_ends_the_connection)
     memcpy(line + sizeof(line) - 2, "\n", 2);
     h2_headers(rig, 1, line, true); /* x is in the table now, as its first entry */
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     size_t n;
     uint8_t *block = h2_block(rig, H2_GET, &n), bomb[16384];
     memset(bomb, 0xbe, sizeof(bomb)); /* entry 62, which is it */
     memcpy(bomb, block, n);
     h2_frame(rig, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 3, bomb, sizeof(bomb));
     h2_turn(rig);
-    CHECK_INT(rig->count, ==, 1);
+    CHECK_INT(rig->app.count, ==, 1);
     CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
     CHECK_INT(rig->stats.limit_head, ==, 1);
     ph_free(block);
@@ -172,7 +172,7 @@ TEST(h2_limits, trailers_too_large_cost_their_stream)
     h2_headers(rig, 3, "a: 1\nb: 2\n", true);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "RST 3 11;");
-    CHECK_STR(rig->log, "POST h /p;trailers a=1;end;POST h /p;");
+    CHECK_STR(rig->app.log, "POST h /p;trailers a=1;end;POST h /p;");
     CHECK_INT(rig->stats.limit_head, ==, 1);
     h2_rig_free(rig);
 }
@@ -190,17 +190,17 @@ TEST(h2_limits, body_bytes)
     h2_headers(rig, 3, H2_POST, false);
     h2_data(rig, 3, "1234", true);
     h2_turn(rig);
-    CHECK_STR(rig->log, "POST h /p;body(1234)end;POST h /p;body(1234)end;");
+    CHECK_STR(rig->app.log, "POST h /p;body(1234)end;POST h /p;body(1234)end;");
     CHECK_INT(rig->stats.limit_body, ==, 0);
     h2_headers(rig, 5, H2_POST "content-length: 5\n", false);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 5 end :status=413 content-length=0;RST 5 0;");
-    CHECK_INT(rig->count, ==, 2);
+    CHECK_INT(rig->app.count, ==, 2);
     h2_headers(rig, 7, H2_POST, false);
     h2_data(rig, 7, "12", false);
     h2_data(rig, 7, "345", true);
     h2_turn(rig);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     H2_EXPECT(rig, wire, "HEADERS 7 end :status=413 content-length=0;");
     h2_headers(rig, 9, H2_POST, false);
     h2_turn(rig);
@@ -295,7 +295,7 @@ TEST(h2_limits, resets_of_the_application_are_not_the_clients)
         h2_headers(rig, 2 * i + 1, H2_POST, false);
         h2_turn(rig);
         if (i % 2 == 0)
-            ph_exchange_reset(rig->ex[i], PH_HTTP_INTERNAL_ERROR);
+            ph_exchange_reset(rig->app.ex[i], PH_HTTP_INTERNAL_ERROR);
         else
             CHECK_INT(h2_respond(rig, i, 200, true), ==, 0); /* early: RST_STREAM NO_ERROR */
         h2_turn(rig);
@@ -315,9 +315,9 @@ TEST(h2_limits, rapid_reset_reaches_the_application_a_bounded_number_of_times)
             h2_turn(rig);
     }
     h2_turn(rig);
-    CHECK_INT(rig->count, <=, 1001);
+    CHECK_INT(rig->app.count, <=, 1001);
     CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
-    CHECK_INT(rig->closed_cut, ==, rig->count);
+    CHECK_INT(rig->app.closed_cut, ==, rig->app.count);
     h2_rig_free(rig);
 }
 
@@ -487,7 +487,7 @@ TEST(h2_limits, head_in_one_frame_has_the_same_deadline)
     h2_pass(rig, 1);
     CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
     CHECK_INT(rig->stats.timeouts_header, ==, 1);
-    CHECK_INT(rig->count, ==, 0);
+    CHECK_INT(rig->app.count, ==, 0);
     h2_rig_free(rig);
 }
 
@@ -502,7 +502,7 @@ TEST(h2_limits, body_that_stands_still_gets_408)
     h2_data(rig, 3, "x", false); /* it is slow, not silent */
     h2_pass(rig, half);
     H2_EXPECT(rig, wire, "HEADERS 1 end :status=408 content-length=0;RST 1 0;");
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     CHECK_INT(h2_respond(rig, 1, 200, false), ==, 0);
     h2_turn(rig);
     h2_pass(rig, half);
@@ -514,19 +514,19 @@ TEST(h2_limits, body_that_stands_still_gets_408)
 TEST(h2_limits, body_may_wait_while_the_application_does_not_read)
 {
     struct h2_rig *rig = h2_rig_bare();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     h2_rig_start(rig);
     h2_hello(rig);
     h2_headers(rig, 1, H2_POST, false);
     h2_data(rig, 1, "x", false);
     h2_pass(rig, 10 * rig->config.body_timeout);
-    CHECK_INT(rig->closed_cut, ==, 0);
-    ph_exchange_consume(rig->ex[0], 1);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
+    ph_exchange_consume(rig->app.ex[0], 1);
     h2_turn(rig);
     h2_pass(rig, rig->config.body_timeout - 1);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     h2_pass(rig, 1);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -541,7 +541,7 @@ static void think(struct h2_rig *rig, uint64_t ns)
 TEST(h2_limits, body_is_waited_for_from_when_the_application_has_read)
 {
     struct h2_rig *rig = h2_rig_bare();
-    rig->no_consume = true;
+    rig->app.no_consume = true;
     h2_rig_start(rig);
     h2_hello(rig);
     h2_headers(rig, 1, H2_POST, false);
@@ -550,14 +550,14 @@ TEST(h2_limits, body_is_waited_for_from_when_the_application_has_read)
     h2_data(rig, 3, "x", false);
     h2_turn(rig);
     think(rig, 10 * rig->config.body_timeout);
-    ph_exchange_consume(rig->ex[0], 1);
-    ph_exchange_consume(rig->ex[1], 1);
+    ph_exchange_consume(rig->app.ex[0], 1);
+    ph_exchange_consume(rig->app.ex[1], 1);
     h2_turn(rig);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     h2_pass(rig, rig->config.body_timeout - 1);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     h2_pass(rig, 1);
-    CHECK_INT(rig->closed_cut, ==, 2);
+    CHECK_INT(rig->app.closed_cut, ==, 2);
     h2_rig_free(rig);
 }
 
@@ -572,12 +572,12 @@ TEST(h2_limits, response_stands_still_from_when_the_application_gave_it)
     CHECK_INT(h2_write_zeros(rig, 0, 100000, true), ==, 0); /* more than the window */
     h2_turn(rig);
     CHECK_INT(rig->data_bytes, ==, 65535);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     for (int i = 0; i < 7; i++)
         h2_pass(rig, timeout / 8);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     h2_pass(rig, timeout / 8);
-    CHECK_INT(rig->closed_cut, ==, 1);
+    CHECK_INT(rig->app.closed_cut, ==, 1);
     h2_rig_free(rig);
 }
 
@@ -627,7 +627,7 @@ static int wait_for_reset(struct h2_rig *rig, size_t window_each_second)
             h2_window(rig, 1, (uint32_t)window_each_second);
         h2_turn(rig);
         h2_pass(rig, PH_SEC);
-        if (rig->closed_cut > 0)
+        if (rig->app.closed_cut > 0)
             return seconds;
     }
     return 0;
@@ -641,7 +641,7 @@ TEST(h2_limits, response_without_a_window_costs_its_stream_only)
     CHECK_INT(rig->stats.timeouts_write, ==, 1);
     CHECK_INT(h2_respond(rig, 1, 200, true), ==, 0);
     h2_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK_INT(rig->stats.limit_cancel, ==, 0);
     h2_rig_free(rig);
 }
@@ -657,13 +657,13 @@ TEST(h2_limits, end_without_a_window_is_not_waited_for_for_ever)
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     CHECK_INT(h2_write_zeros(rig, 0, 65535, true), ==, 0); /* the window of the connection */
     h2_turn(rig);
-    CHECK_INT(rig->closed_clean, ==, 1);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
     CHECK_INT(h2_respond(rig, 1, 200, false), ==, 0);
     CHECK_INT(h2_write(rig, 1, "", true), ==, 0);
     h2_turn(rig);
     for (int i = 0; i < 8; i++)
         h2_pass(rig, rig->config.write_stall_timeout / 8);
-    CHECK_INT(rig->closed_clean + rig->closed_cut, ==, 2);
+    CHECK_INT(rig->app.closed_clean + rig->app.closed_cut, ==, 2);
     h2_rig_free(rig);
 }
 
@@ -691,7 +691,7 @@ TEST(h2_limits, response_that_waits_for_the_socket_is_not_given_up_here)
     CHECK_INT(h2_write_zeros(rig, 0, 200000, true), ==, 0);
     for (int i = 0; i < 30; i++)
         h2_pass(rig, rig->config.write_stall_timeout / 8);
-    CHECK_INT(rig->closed_cut, ==, 0);
+    CHECK_INT(rig->app.closed_cut, ==, 0);
     h2_rig_free(rig);
 }
 
@@ -704,11 +704,11 @@ TEST(h2_limits, busy_honest_client_meets_none)
     char body[BODY + 1];
     memset(body, 'b', BODY);
     body[BODY] = '\0';
-    rig->echo = true;
+    rig->app.echo = true;
     uint32_t id = 1;
     size_t sent = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        rig->count = 0;
+        rig->app.count = 0;
         for (int i = 0; i < STREAMS; i++, id += 2) { /* all at the same instant */
             h2_headers(rig, id, H2_POST "priority: u=2, i\nx-long: some value or other\n", false);
             h2_data(rig, id, body, true);
@@ -719,11 +719,11 @@ TEST(h2_limits, busy_honest_client_meets_none)
         for (int i = 0; i < STREAMS; i++)
             h2_window(rig, 0, BODY);
         h2_turn(rig);
-        rig->log_len = rig->wire_len = 0;
-        CHECK_INT(rig->closed_clean, ==, (size_t)(round + 1) * STREAMS);
+        rig->app.log_len = rig->wire_len = 0;
+        CHECK_INT(rig->app.closed_clean, ==, (size_t)(round + 1) * STREAMS);
     }
     CHECK_INT(rig->data_bytes, ==, sent);
-    CHECK_INT(rig->acked, ==, sent);
+    CHECK_INT(rig->app.acked, ==, sent);
     CHECK_INT(rig->goaways + rig->resets, ==, 0);
     CHECK_INT(rig->stats.protocol_errors + rig->stats.limit_glitch + rig->stats.limit_cancel, ==,
               0);

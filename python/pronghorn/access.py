@@ -40,7 +40,8 @@ log = logging.getLogger("pronghorn.access")
 
 def writer(config: Config) -> Writer | None:
     """None: nobody would see the lines."""
-    if not config.access_log or not log.isEnabledFor(logging.INFO):
+    wanted = config.access_log or config.access_log_file is not None
+    if not wanted or not log.isEnabledFor(logging.INFO):
         return None
     emit = straight if is_plain() else log.info
     if config.access_log_format:

@@ -59,16 +59,16 @@ def worker_class(value: Any) -> dict[str, Any]:
 
 
 def access_log_file(value: Any) -> dict[str, Any]:
-    if value != "-":
-        raise ValueError(f"{value!r}: --access-log and --log-config, which can write to files")
-    return {"access_log": True}
+    return {"access_log": True} | ({"access_log_file": value} if value != "-" else {})
 
 
 def error_log_file(value: Any) -> dict[str, Any]:
-    if value != "-":
-        raise ValueError(
-            f"{value!r}: the log is written to standard error: redirect that, or use --log-config"
-        )
+    return {"log_file": value} if value != "-" else {}
+
+
+def http_implementation(value: Any) -> dict[str, Any]:
+    if value not in ("auto", "h11", "httptools"):
+        raise ValueError(f"{value!r} is not one of auto, h11, httptools")
     return {}
 
 
@@ -118,7 +118,8 @@ ALIASES = (
     Alias(UVICORN, "timeout_keep_alive", "keep_alive", "15 s when not given, not 5"),
     Alias(UVICORN, "timeout_graceful_shutdown", "graceful_timeout", "10 s when not given"),
     Alias(UVICORN, "h11_max_incomplete_event_size", "head_bytes", "64 KiB when not given"),
-    Alias(UVICORN, "http", remark="HTTP is parsed in C; versions: --alpn-protocols, --no-http3"),
+    Alias(UVICORN, "http", remark="HTTP is parsed in C, whatever is chosen",
+          means=http_implementation),
     Alias(UVICORN, "limit_concurrency", "max_concurrent_app_calls",
           "requests and sessions that run, not connections; 4096 when not given"),
     Alias(UVICORN, "ws", "websocket", "`none` turns it off; there is one implementation",
@@ -142,10 +143,13 @@ ALIASES = (
     Alias(HYPERCORN, "logconfig", "log_config"),
     Alias(HYPERCORN, "logconfig_dict", "log_config"),
     Alias(HYPERCORN, "access_logformat", "access_log_format"),
-    Alias(HYPERCORN, "access_logfile", "access_log", "`-` only", means=access_log_file),
-    Alias(HYPERCORN, "accesslog", "access_log", "`-` only", means=access_log_file),
-    Alias(HYPERCORN, "error_logfile", "", "`-` only", ("--log-file",), means=error_log_file),
-    Alias(HYPERCORN, "errorlog", "", "`-` only", means=error_log_file),
+    Alias(HYPERCORN, "access_logfile", "access_log_file", "`-`: in the log", means=access_log_file),
+    Alias(HYPERCORN, "accesslog", "access_log_file", "`-`: in the log", means=access_log_file),
+    Alias(HYPERCORN, "error_logfile", "log_file", "`-`: standard error", ("--error-log",),
+          means=error_log_file),
+    Alias(HYPERCORN, "errorlog", "log_file", "`-`: standard error", means=error_log_file),
+    Alias(HYPERCORN, "daemon", flags=("-D",), is_flag=True,
+          refused="let systemd or another supervisor start it: docs/deployment.md"),
     Alias(HYPERCORN, "use_reloader", "reload"),
     Alias(HYPERCORN, "pid_path", "pid"),
     Alias(HYPERCORN, "worker_class", "loop", "asyncio, uvloop", ("-k",), means=worker_class),
@@ -184,6 +188,7 @@ SAME: dict[str, dict[str, str]] = {
         "ws_per_message_deflate": "", "ws_ping_interval": "", "ws_ping_timeout": "",
     },
     HYPERCORN: {
+        "access_log": "with `-` or without; files: `--access-log-file`", "log_file": "",
         "access_log_format": "without headers of responses", "alpn_protocols": "",
         "backlog": "1024 when not given, not 100", "bind": "", "ca_certs": "", "certfile": "",
         "ciphers": "those with AES-GCM and ChaCha20-Poly1305", "config": "TOML only",

@@ -53,6 +53,9 @@ class Certificates:
 
     def hang_up(self) -> None:
         """SIGHUP came."""
+        if not self._core.certificates():
+            log.log.info("signal name=SIGHUP: neither certificates nor workers to replace")
+            return
         self._spawn(self._reload_or_complain())
 
     async def close(self) -> None:

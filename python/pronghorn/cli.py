@@ -119,6 +119,8 @@ def with_words(argv: Sequence[str]) -> Iterator[str]:
             continue
         if not equals and words and words[0].lower() in ("true", "false"):
             text = words.pop(0)
+        elif not equals and flag == "--access-log" and words and words[0] == "-":
+            words.pop(0)  # hypercorn's
         if text and text.lower() not in kinds.YES + kinds.NO:
             yield word
         else:

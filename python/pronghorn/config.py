@@ -116,6 +116,9 @@ class Config(CoreOptions):
         for name in ("reload_dir", "reload_include", "reload_exclude"):
             if getattr(self, name) is not None and not self.reload:
                 raise ConfigError(f"{name}: has no use without reload")
+        for name in ("log_file", "access_log_file"):
+            if getattr(self, name) is not None and self.log_config is not None:
+                raise ConfigError(f"{name}: has no use with log_config, which says where lines go")
         self._validate_certificates()
         if self._has_secret() and not (self._has_certificate() or self._quic_addresses()):
             raise ConfigError(

@@ -106,14 +106,42 @@ def configure(config: Config) -> None:
             log.warning("log: log_config speaks of uvicorn's loggers only: give log_names=uvicorn")
     else:
         log.setLevel(config.level().upper())
+    for logger, name in (
+        (log, "log_file"),
+        (logging.getLogger("pronghorn.access"), "access_log_file"),
+    ):
+        if getattr(config, name) is not None:
+            write_to(logger, name, config)
     if config.log_names == "uvicorn":
         take_uvicorns_names()
     elif config.log_config is None and not log.handlers and not logging.getLogger().handlers:
-        handler = Handler()
-        colour = is_coloured(config.use_colors)
-        handler.setFormatter(JsonFormatter() if config.log_format == "json" else Formatter(colour))
-        log.addHandler(handler)
-        log.propagate = False  # the application may configure the root logger yet: no line twice
+        add_handler(log, Handler(), config, is_coloured(config.use_colors))
+
+
+def add_handler(logger: logging.Logger, handler: Handler, config: Config, colour: bool) -> None:
+    handler.setFormatter(JsonFormatter() if config.log_format == "json" else Formatter(colour))
+    logger.addHandler(handler)
+    logger.propagate = False  # the application may configure the root logger yet: no line twice
+
+
+def write_to(logger: logging.Logger, name: str, config: Config) -> None:
+    """To the file that the option of that name has, once also for several servers. ConfigError."""
+    path = os.fspath(getattr(config, name))
+    try:
+        writer = logwriter.to_file(path)
+    except OSError as exc:
+        raise ConfigError(f"{name}: {exc.strerror}: {path!r}") from None
+    if not any(isinstance(own, Handler) and own.writer is writer for own in logger.handlers):
+        add_handler(logger, Handler(writer), config, config.use_colors is True)
+
+
+def reopen() -> None:
+    """What SIGUSR1 does."""
+    try:
+        logwriter.reopen()
+        log.info("log: files opened again pid=%d", os.getpid())
+    except OSError as exc:
+        log.error("log: file not opened again error=%r path=%r", exc.strerror, exc.filename)
 
 
 def take_uvicorns_names() -> None:
@@ -157,12 +185,13 @@ def is_plain() -> bool:
         return False
     [handler] = log.handlers
     ours = type(handler) is Handler and type(handler.formatter) is Formatter
+    ours = ours and handler.writer is logwriter.stderr
     elsewhere = log.propagate and logging.getLogger().handlers
     return ours and not handler.filters and not handler.level and not elsewhere
 
 
 def flush() -> None:
-    logwriter.stderr.flush(logwriter.EXIT_WAIT)
+    logwriter.flush()
 
 
 # --- a configuration of the program's own ---

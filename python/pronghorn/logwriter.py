@@ -1,4 +1,4 @@
-"""Writes log lines to standard error without ever waiting for it.
+"""Writes log lines to standard error, or to a file, without ever waiting for it.
 
 A terminal or pipe may take its time, or never take anything again; the event loop must not wait for
 that. A line is written at once, without blocking, when it can be; what does not fit goes into a
@@ -76,6 +76,12 @@ class LineWriter:
                 self._changed.wait(left)
 
     # --- at once ---
+
+    def turn_to(self, fd: int) -> None:
+        """What comes from now on goes to the file behind `fd`, which is closed."""
+        assert self._fd is not None
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
 
     def _write_now(self, data: bytes) -> bytes:
         """What is left of it."""
@@ -170,13 +176,46 @@ class Handler(logging.Handler):
 
     def __init__(self, writer: LineWriter | None = None) -> None:
         super().__init__()
-        self._writer = writer or stderr
+        self.writer = writer or stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._writer.write(self.format(record) + "\n")
+            self.writer.write(self.format(record) + "\n")
         except Exception:
             self.handleError(record)
 
 
 stderr = LineWriter()
+files: dict[str, LineWriter] = {}  # by path
+
+
+def to_file(path: str) -> LineWriter:
+    """What appends to the file; one for each path. OSError."""
+    path = os.path.abspath(path)
+    if path not in files:
+        files[path] = LineWriter(open_file(path))
+    return files[path]
+
+
+def open_file(path: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
+    return os.open(path, flags, 0o644)
+
+
+def reopen() -> None:
+    """Takes the files by their names again, for who has moved them away. OSError: one stays."""
+    for path, writer in files.items():
+        writer.turn_to(open_file(path))
+
+
+def dropped() -> int:
+    return sum(writer.dropped for writer in (stderr, *files.values()))
+
+
+def waiting() -> int:
+    return sum(writer.waiting() for writer in (stderr, *files.values()))
+
+
+def flush() -> None:
+    for writer in (stderr, *files.values()):
+        writer.flush(EXIT_WAIT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -150,7 +151,7 @@ class Server:
         out are those of the process."""
         found = self._core.stats() if self._core is not None else dict(self._last_stats)
         if found:
-            found["log_dropped"] += logwriter.stderr.dropped
+            found["log_dropped"] += logwriter.dropped()
             found["loop_blocked"] = self._watch.blocked
         return found
 
@@ -161,7 +162,7 @@ class Server:
         found: dict[str, float] = dict(self.stats())
         live = _core.live_objects()
         found |= {name: count for name, count in live.items() if name.startswith("core.")}
-        found |= {"tasks": live["py.task"], "log_waiting": logwriter.stderr.waiting()}
+        found |= {"tasks": live["py.task"], "log_waiting": logwriter.waiting()}
         found["rss"] = metrics.resident_bytes()
         found |= {"loop_lag": self._watch.lag(), "loop_lag_max": self._watch.lag_max}
         return found
@@ -429,8 +430,8 @@ class Server:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """The first signal drains, the second stops at once, the third ends the process: the last
-        one works even when a handler keeps the loop from running. SIGHUP loads certificates again.
-        Only the main thread has them."""
+        one works even when a handler keeps the loop from running. SIGHUP loads certificates again,
+        SIGUSR1 opens files of the log again, if there are any. Only the main thread has them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -454,6 +455,9 @@ class Server:
 
         previous = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
+        if logwriter.files:
+            again = functools.partial(loop.call_soon_threadsafe, log.reopen)
+            previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: again())
         try:
             yield
         finally:

@@ -38,7 +38,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, log, metrics
+from . import _core, log, logwriter, metrics
 from .config import Config
 from .errors import ConfigError, StartupError
 from .options import MAX_WORKERS
@@ -320,6 +320,7 @@ class Supervisor:
             self._wake()
 
         numbers = [getattr(signal, name) for name in SIGNALS]
+        numbers += [signal.SIGUSR1] if logwriter.files else []
         previous = {number: signal.signal(number, on_signal) for number in numbers}
         try:
             yield
@@ -332,6 +333,10 @@ class Supervisor:
             number, at = self._signals.pop(0)
             if number in (signal.SIGINT, signal.SIGTERM):
                 self._stop(number, at)
+            elif number == signal.SIGUSR1:
+                log.reopen()
+                for worker in self._workers():
+                    worker.tell("reopen")
             elif self._stopping:
                 continue
             elif number == signal.SIGHUP:

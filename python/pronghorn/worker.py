@@ -6,7 +6,7 @@ sockets that it was given and doing what it is told over its link.
 The link is a socket of whole messages. What comes down it is trusted (the setup is a pickle); what
 goes up is JSON, for the supervisor may have more privileges than the application here.
 
-    down   setup, ping, stats, peer, hand_over, drain, force
+    down   setup, ping, stats, peer, hand_over, reopen, drain, force
     up     ready, failed, pong, stats, recycle
 """
 
@@ -137,6 +137,8 @@ class WorkerServer(Server):
             self._core.peer(message["worker"], fd)
         elif op == "hand_over" and self._core is not None:
             self._core.hand_over()
+        elif op == "reopen":
+            log.reopen()
         elif op == "drain":
             self.shutdown()
         elif op == "force":

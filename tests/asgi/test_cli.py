@@ -190,6 +190,8 @@ def test_lines_of_a_start_and_a_stop_say_where_and_who(folder):
         server.line(r"listening kind=tcp address=0\.0\.0\.0:(\d+) url=http://localhost:\1$")
         server.line(r"listening kind=tcp address=\[::1\]:(\d+) url=http://\[::1\]:\1$")
         server.line("ready pid=")
+        server.signal(signal.SIGHUP)
+        server.line("signal name=SIGHUP: neither certificates nor workers to replace$")
         server.signal(signal.SIGTERM)
         assert server.end() == 0
     pid = server.process.pid

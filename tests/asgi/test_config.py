@@ -61,8 +61,8 @@ def test_other_servers_names_are_attributes_and_arguments():
     assert pickle.loads(pickle.dumps(config)) == config
     with pytest.raises(ConfigError, match="ssl_version: --tls-min-version"):
         config.ssl_version = 5
-    with pytest.warns(UserWarning, match="http: accepted without effect"):
-        config.http = "h11"
+    with pytest.warns(UserWarning, match="debug: accepted without effect"):
+        config.debug = True
 
 
 @pytest.mark.parametrize("level", ["WARNING", "Warning", 30])
@@ -190,6 +190,8 @@ def test_spellings_of_verify_mode(tmp_path, mode):
         ({"graceful_timeout": -1}, "graceful_timeout: -1 is not a number of seconds"),
         ({"graceful_timeout": float("nan")}, "graceful_timeout: nan is not a number"),
         ({"graceful_timeout": 1e9}, "graceful_timeout: 1000000000.0 is more than"),
+        ({"log_file": "a", "log_config": {}}, "log_file: has no use with log_config"),
+        ({"access_log_file": 7}, "access_log_file: 7 is not a path"),
         ({"root_path": "api"}, "root_path: 'api' does not begin with '/'"),
         ({"options": ["a=b"]}, "options: not a mapping"),
         ({"options": {"gso": object()}}, "gso: <object object"),

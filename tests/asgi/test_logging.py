@@ -368,14 +368,50 @@ def test_an_application_that_configures_logging_gets_no_line_twice(folder, worke
     assert "own pronghorn" not in server.output
 
 
+# --- files ---
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_lines_go_to_files_which_sigusr1_opens_again(folder, workers):
+    main, accesses = folder / "main.log", folder / "access.log"
+    main.write_text("before\n")
+    args = ["--log-file", str(main), "--access-logfile", str(accesses), "--workers", workers]
+    with command(folder, "main:app", "--port", "0", *args) as server:
+        text = wait_for(lambda: re.search(r"tcp address=127\.0\.0\.1:(\d+) [^~]*ready pid=",
+                                          main.read_text()))  # fmt: skip
+        address = "127.0.0.1", int(text[1])
+        ask(address)
+        wait_for(lambda: "request client=" in accesses.read_text())
+        main.rename(folder / "main.log.1")
+        accesses.rename(folder / "access.log.1")
+        server.signal(signal.SIGUSR1)
+        pids = 1 if workers == "1" else 3
+        wait_for(lambda: main.exists() and main.read_text().count("files opened again") == pids)
+        ask(address, "/again")
+        wait_for(lambda: "path=/again" in accesses.read_text())
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert server.output == ""
+    assert (folder / "main.log.1").read_text().startswith("before\n")
+    assert "path=/again" not in (folder / "access.log.1").read_text()
+    assert "request client=" not in main.read_text()
+    assert "stopped pid=" in main.read_text()
+
+
+def test_a_file_that_cannot_be_opened_is_named(folder):
+    code, output = outcome(folder, "main:app", "--port", "0", "--access-log-file", "no/a.log")
+    assert code == 2
+    assert output == "pronghorn: --access-log-file: No such file or directory: 'no/a.log'\n"
+
+
 # --- nobody waits for the log ---
 
 
 def wait_for(satisfied):
     done = threading.Event()
     for _ in range(3000):
-        if satisfied():
-            return
+        if found := satisfied():
+            return found
         done.wait(0.01)
     raise AssertionError("timed out")
 

@@ -232,8 +232,8 @@ THEIRS = {
     ),
     HYPERCORN: (
         "access-logfile access-logformat backlog bind ca-certs certfile cert-reqs ciphers config"
-        " debug error-logfile log-file graceful-timeout read-timeout max-requests"
-        " max-requests-jitter group worker-class keep-alive keyfile keyfile-password"
+        " access-log daemon error-log debug error-logfile log-file graceful-timeout read-timeout"
+        " max-requests max-requests-jitter group worker-class keep-alive keyfile keyfile-password"
         " insecure-bind log-config log-level pid quic-bind reload root-path server-name"
         " statsd-host statsd-prefix umask user verify-mode websocket-ping-interval workers"
     ),
@@ -268,6 +268,13 @@ def test_every_option_of_theirs_is_known_and_in_the_table(server):
         (["-k", "uvloop"], "loop", "uvloop"),
         (["--read-timeout", "9"], "body_timeout", 9.0),
         (["--access-logfile", "-"], "access_log", True),
+        (["--access-logfile", "-"], "access_log_file", None),
+        (["--access-logfile", "a.log"], "access_log_file", "a.log"),
+        (["--access-log", "-", "-b", "a:1"], "access_log", True),
+        (["--error-log", "e.log"], "log_file", "e.log"),
+        (["--log-file", "e.log"], "log_file", "e.log"),
+        (["--error-logfile", "-"], "log_file", None),
+        (["--http", "auto"], "http1", True),
         (["--uds", "/run/x"], "bind", ["unix:/run/x"]),
         (["--fd", "3"], "bind", ["fd://3"]),
         (["--ws", "none"], "websocket", False),
@@ -309,18 +316,16 @@ def test_each_name_is_there_once():
 
 
 def test_what_has_no_effect_says_so():
-    _, settings, _ = config_of(["--http", "httptools"])
-    assert settings.notes == [
-        "--http: accepted without effect: HTTP is parsed in C; versions: --alpn-protocols,"
-        " --no-http3"
-    ]
+    _, settings, _ = config_of(["--debug"])
+    assert settings.notes == ["--debug: accepted without effect: --log-level debug says more"]
 
 
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
         (["-k", "trio"], "-k: 'trio': applications run on asyncio or uvloop"),
-        (["--access-logfile", "a.log"], "--access-logfile: 'a.log': --access-log and --log-config"),
+        (["-D"], "-D: let systemd or another supervisor start it: docs/deployment.md"),
+        (["--http", "x"], "--http: 'x' is not one of auto, h11, httptools"),
         (["--statsd-host", "x"], "--statsd-host: metrics are for Prometheus: --metrics-bind"),
         (["--ssl-version", "5"], "--ssl-version: --tls-min-version says which is the oldest"),
         (["--verify-flags", "x"], "--verify-flags: certificates are checked by GnuTLS"),

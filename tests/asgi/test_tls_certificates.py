@@ -10,12 +10,12 @@ from typing import Any
 
 import pronghorn
 import pytest
-from certs import DAY, NOW, Authority
+from certs import DAY, NOW, Authority, untrusting
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from harness import aio, serving
 from process import outcome
-from test_tls_scope import Keeper, context
+from test_tls_scope import Keeper
 from wt_client import dial
 
 DEADLINE = 30.0
@@ -25,7 +25,7 @@ def shown_to(port: int, name: str | None, tls: ssl.SSLContext | None = None) -> 
     """The certificate that a TCP client sees who asks for `name`."""
     with (
         socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,
-        (tls or context()).wrap_socket(plain, server_hostname=name) as sock,
+        (tls or untrusting()).wrap_socket(plain, server_hostname=name) as sock,
     ):
         der = sock.getpeercert(binary_form=True)
         assert der is not None
@@ -114,14 +114,14 @@ async def test_keys_of_two_types_for_one_name(version: ssl.TLSVersion, tmp_path:
     ca = Authority()
     rsa = ca.pair(tmp_path, "rsa", names=["localhost"], key_type="rsa")
     ecdsa = ca.pair(tmp_path, "ecdsa", names=["localhost"])
-    tls = context(minimum_version=version, maximum_version=version)
+    tls = untrusting(minimum_version=version, maximum_version=version)
     for first, second in ((rsa, ecdsa), (ecdsa, rsa)):
         settings = {"certfile": first[0], "keyfile": first[1], "certificate": ",".join(second)}
         async with serving(Keeper(), **settings) as server:
             assert f"{await name_shown(server.https, 'localhost', tls)}.crt" in first[0]
             if version is ssl.TLSVersion.TLSv1_2:  # there suites are for one type of key
                 for kind, suite in (("rsa", "RSA"), ("ecdsa", "ECDSA")):
-                    one = context(maximum_version=version)
+                    one = untrusting(maximum_version=version)
                     one.set_ciphers(f"ECDHE-{suite}-AES128-GCM-SHA256")
                     assert await name_shown(server.https, "localhost", one) == kind
 
@@ -140,7 +140,7 @@ async def test_chain_is_sent(tmp_path: Path) -> None:
 
 @aio
 async def test_tls13_only() -> None:
-    old = context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    old = untrusting(maximum_version=ssl.TLSVersion.TLSv1_2)
     async with serving(Keeper(), tls_min_version="tls1.3") as server:
         with pytest.raises(ssl.SSLError, match="ALERT"):
             await asyncio.to_thread(shown_to, server.https, None, old)
@@ -168,9 +168,9 @@ def cipher_of(port: int, tls: ssl.SSLContext) -> str:
 )
 @aio
 async def test_ciphers_in_order_of_preference(ciphers: str, expected: str) -> None:
-    old = context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    old = untrusting(maximum_version=ssl.TLSVersion.TLSv1_2)
     async with serving(Keeper(), ciphers=ciphers) as server:
-        new = await asyncio.to_thread(cipher_of, server.https, context())
+        new = await asyncio.to_thread(cipher_of, server.https, untrusting())
         assert expected in new
         was = await asyncio.to_thread(cipher_of, server.https, old)
         assert expected.replace("_", "") in was.replace("_", "").replace("-", "")

@@ -16,12 +16,12 @@ from typing import Any
 
 import pronghorn
 import pytest
-from certs import DAY, NOW, Authority
+from certs import DAY, NOW, Authority, untrusting
 from cryptography import x509
 from harness import Running, aio, serving
 from process import command
 from test_tls_certificates import HELLO, common_name, name_shown, name_shown_by_quic, shown_to
-from test_tls_scope import GET, Keeper, context
+from test_tls_scope import GET, Keeper
 from wt_client import dial
 
 
@@ -131,7 +131,7 @@ async def test_one_warning_until_the_files_are_good(
 async def test_trust_is_replaced_too(site: Site, tmp_path: Path) -> None:
     theirs, ours = Authority("theirs"), Authority("ours")
     cert, key = ours.pair(tmp_path, "client", client=True)
-    tls = context()
+    tls = untrusting()
     tls.load_cert_chain(cert, key)
     trust = {"ca_certs": theirs.file(tmp_path), "verify_mode": "required"}
     app = Keeper()
@@ -267,7 +267,7 @@ def test_workers_take_each_others_tickets_and_new_files(
     (site.folder / "main.py").write_text(PIDS)
     args = ["--workers", "2", "--bind", "127.0.0.1:0", "--lifespan", "off"]
     args += ["--certfile", site.certfile, "--keyfile", site.keyfile, "--certificate-poll", "0.1"]
-    tls = context(minimum_version=version, maximum_version=version)
+    tls = untrusting(minimum_version=version, maximum_version=version)
     with command(site.folder, "main:app", *args) as running:
         port = int(running.line(r"listening kind=tls address=127.0.0.1:(\d+)\b")[1])
         running.line(r"ready ")

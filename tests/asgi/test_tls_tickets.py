@@ -9,9 +9,10 @@ from typing import Any
 
 import pronghorn
 import pytest
+from certs import untrusting
 from harness import Receive, Scope, Send, aio, serving
 from test_http import request_h3
-from test_tls_scope import GET, context
+from test_tls_scope import GET
 from wt_client import Client, dial
 
 A, B = "ab" * 32, "cd" * 32
@@ -49,7 +50,7 @@ def visit(port: int, tls: ssl.SSLContext, session: ssl.SSLSession | None = None)
 
 
 def of_version(version: ssl.TLSVersion) -> ssl.SSLContext:
-    return context(minimum_version=version, maximum_version=version)
+    return untrusting(minimum_version=version, maximum_version=version)
 
 
 @versions

@@ -241,7 +241,9 @@ TEST(ws, G9_bytes_of_the_queue)
     ws_rig_start(rig);
     ws_say(rig, TEXT, "123456789");
     ws_say(rig, TEXT, "x"); /* below: begun */
+    CHECK_INT(rig->stats.limit_ws_queue, ==, 0);
     ws_say(rig, TEXT, "y"); /* at it: not */
+    CHECK_INT(rig->stats.limit_ws_queue, ==, 1);
     CHECK_STR(rig->log, "text(123456789);text(x);");
     CHECK(!ph_ws_wants_input(rig->ws));
     ph_ws_consume(rig->ws, 1);

@@ -397,3 +397,46 @@ TEST(sim_wt, early_session_ids_up_to_the_limit_and_one_more)
         unknown_sessions(true, over);
     }
 }
+
+/* Asked for at once and given up at once, so that max_sessions is not what ends them. Returns how
+ * many of them were not refused. */
+static size_t sessions_at_once(struct wt_raw *raw, size_t n)
+{
+    struct quic_log *logs[8];
+    size_t taken = 0;
+    CHECK(n <= PH_COUNT_OF(logs));
+    for (size_t i = 0; i < n; i++)
+        logs[i] = wt_raw_connect(raw, "/");
+    sim_run_for(raw->sim, 50 * PH_MSEC);
+    for (size_t i = 0; i < n; i++) {
+        bool is_refused = logs[i]->reset && logs[i]->reset_code == PH_H3_REQUEST_REJECTED;
+        CHECK_INT(wt_raw_status(raw, logs[i]), ==, is_refused ? 0 : 200);
+        taken += !is_refused;
+        wt_raw_fin(logs[i]);
+    }
+    sim_run_for(raw->sim, 50 * PH_MSEC);
+    return taken;
+}
+
+TEST(sim_wt, sessions_asked_for_up_to_the_burst_and_one_more_then_at_the_rate)
+{
+    struct wt_raw raw;
+    wt_raw_init(&raw, false);
+    raw.app.wt_config.session_burst = 5;
+    raw.app.wt_config.session_rate = 2;
+    CHECK(wt_raw_start(&raw));
+    CHECK_INT(sessions_at_once(&raw, 5), ==, 5); /* as many, 0.1 s */
+    CHECK_INT(raw.app.stats.limit_sessions, ==, 0);
+    CHECK_INT(sessions_at_once(&raw, 1), ==, 0); /* one more */
+    CHECK_INT(raw.app.stats.limit_sessions, ==, 1);
+    sim_run_for(raw.sim, 250 * PH_MSEC);
+    CHECK_INT(sessions_at_once(&raw, 1), ==, 0); /* 0.45 s after the first, 0.5 s are one */
+    CHECK_INT(raw.app.stats.limit_sessions, ==, 2);
+    CHECK_INT(sessions_at_once(&raw, 2), ==, 1); /* 0.55 s */
+    CHECK_INT(raw.app.stats.limit_sessions, ==, 3);
+    sim_run_for(raw.sim, 10 * PH_SEC); /* what is not used is saved, up to the burst */
+    CHECK_INT(sessions_at_once(&raw, 6), ==, 5);
+    CHECK_INT(raw.app.stats.limit_sessions, ==, 4);
+    CHECK_INT(raw.raw.closed, ==, 0);
+    wt_raw_fini(&raw);
+}

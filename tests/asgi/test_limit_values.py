@@ -618,6 +618,10 @@ async def test_backlog_and_udp_buffer_reach_the_kernel() -> None:
 HERE = "asgi/test_limit_values.py"
 LIMITS = "asgi/test_limits.py"
 PENDING = "asgi/test_wt_pending.py"
+DATAGRAMS = "asgi/test_wt_datagrams.py"
+H2, H2_SETTINGS = "unit/test_h2_limits.c", "unit/test_h2_settings.c"
+WS = "unit/test_ws.c"
+WT = "sim/test_sim_wt_limits.c"
 OPTIONS = "unit/test_server_options.c"
 
 COVERED = {
@@ -632,9 +636,15 @@ COVERED = {
     "body_rate_grace": (LIMITS, "test_a_body_above_the_least_rate_is_taken"),
     "no_request_timeout": (LIMITS, "test_a_connection_without_requests_is_closed"),
     "max_connections": (HERE, "test_max_connections_of_all_transports"),
-    "max_connections_per_ip": (LIMITS, "test_connections_of_one_address_above_the_limit"),
+    "max_connections_per_ip": (
+        LIMITS,
+        "test_connections_of_one_address_above_the_limit_are_refused",
+    ),
     "max_concurrent_app_calls": (LIMITS, "test_calls_above_the_limit_get_503"),
-    "memory_budget": (LIMITS, "test_above_the_memory_budget_new_work_is_refused"),
+    "memory_budget": (
+        LIMITS,
+        "test_above_the_memory_budget_new_work_is_refused_until_there_is_room",
+    ),
     "head_bytes": (HERE, "test_head_bytes"),
     "head_fields": (HERE, "test_head_fields"),
     "target_bytes": (HERE, "test_target_bytes"),
@@ -645,6 +655,20 @@ COVERED = {
     "pipelined_max": (HERE, "test_pipelined_max"),
     "chunk_overhead": (HERE, "test_chunk_overhead"),
     "chunk_extension": (HERE, "test_chunk_extension"),
+    "h2_max_streams": (H2, "streams_at_once"),
+    "h2_max_frame": (H2_SETTINGS, "frames_of_the_largest_size_and_one_byte_more"),
+    "h2_header_table": (
+        H2_SETTINGS,
+        "a_client_may_say_the_header_table_and_not_one_byte_more",
+    ),
+    "h2_settings_max": (H2, "settings_entries"),
+    "h2_continuations": (H2, "continuation_frames"),
+    "h2_replies_max": (H2, "replies_that_nobody_reads"),
+    "h2_stream_window": (H2_SETTINGS, "a_byte_past_the_window_of_a_stream_costs_that_stream"),
+    "h2_conn_window": (H2_SETTINGS, "a_byte_past_the_window_of_the_connection_ends_it"),
+    "h2_idle_timeout": (H2, "idle_connections_end_and_busy_ones_do_not"),
+    "h2_reset_burst": (H2, "resets_have_one_budget_whoever_says_them"),
+    "h2_reset_rate": (H2, "resets_have_one_budget_whoever_says_them"),
     "half_open_retry": (HERE, "test_half_open_retry"),
     "half_open_max": (HERE, "test_half_open_max"),
     "max_streams_bidi": (HERE, "test_max_streams"),
@@ -663,22 +687,38 @@ COVERED = {
     "glitch_rate": (HERE, "test_glitch_burst_and_rate"),
     "cancel_burst": (HERE, "test_cancel_burst_and_rate"),
     "cancel_rate": (HERE, "test_cancel_burst_and_rate"),
+    "ws_max_size": (WS, "G1_size_of_a_message"),
+    "ws_max_frames": (WS, "G1_frames_of_a_message"),
+    "ws_max_queue": (WS, "G9_full_queue_stops_messages_and_not_pings"),
+    "ws_queue_bytes": (WS, "G9_bytes_of_the_queue"),
+    "ws_ping_interval": (WS, "pings_that_are_answered_go_on"),
+    "ws_ping_timeout": (WS, "a_ping_without_its_own_pong_ends_in_1011"),
+    "ws_close_timeout": (WS, "G7_a_peer_that_does_not_close_is_left_after_a_time"),
     "wt_max_sessions": (HERE, "test_wt_max_sessions"),
-    "wt_session_burst": (OPTIONS, "sessions_end_at_wt_session_burst"),
-    "wt_session_rate": (OPTIONS, "sessions_end_at_wt_session_burst"),
+    "wt_session_burst": (
+        WT,
+        "sessions_asked_for_up_to_the_burst_and_one_more_then_at_the_rate",
+    ),
+    "wt_session_rate": (
+        WT,
+        "sessions_asked_for_up_to_the_burst_and_one_more_then_at_the_rate",
+    ),
     "wt_accept_timeout": ("unit/test_server.c", "unanswered_session_gets_503"),
     "wt_close_timeout": (HERE, "test_wt_close_timeout"),
-    "wt_pending_sessions": (PENDING, "test_session_ids_that_nobody_asked_for"),
+    "wt_pending_sessions": (
+        PENDING,
+        "test_session_ids_that_nobody_asked_for_are_held_up_to_the_limit",
+    ),
     "wt_pending_streams": (PENDING, "test_a_limit_of_what_is_held_and_one_more"),
     "wt_pending_bytes": (PENDING, "test_a_limit_of_what_is_held_and_one_more"),
     "wt_pending_datagrams": (PENDING, "test_a_limit_of_what_is_held_and_one_more"),
     "wt_pending_datagram_bytes": (PENDING, "test_a_limit_of_what_is_held_and_one_more"),
     "wt_pending_timeout": (PENDING, "test_streams_of_no_session_are_refused_after_their_time"),
     "wt_capsule_skip_max": (HERE, "test_wt_capsule_skip_max"),
-    "datagrams_in": ("asgi/test_wt_datagrams.py", "datagrams_in"),
+    "datagrams_in": (DATAGRAMS, "test_inbound_datagrams_are_bounded_and_the_oldest_are_dropped"),
     "datagram_bytes_in": (HERE, "test_datagram_bytes_in"),
-    "datagrams_out": ("asgi/test_wt_datagrams.py", "datagrams_out"),
-    "datagram_bytes_out": ("asgi/test_wt_datagrams.py", "datagram_bytes_out"),
+    "datagrams_out": ("sim/test_sim_wt.c", "the_outbound_queue_drops_its_oldest"),
+    "datagram_bytes_out": (DATAGRAMS, "test_queue_is_bounded_by_bytes_too"),
     "send_buffer": (HERE, "test_marks_above_which_a_writer_waits"),
     "send_buffer_low": (HERE, "test_marks_above_which_a_writer_waits"),
     "conn_send_buffer": ("unit/test_chan.c", "responses_of_one_connection_share_its_room"),
@@ -690,12 +730,12 @@ COVERED = {
 
 
 def test_every_number_has_its_test() -> None:
-    """A new number of the core's table gets its line above. HTTP/2 has its own file."""
+    """A new number of the core's table gets its line above."""
     tuning = {"worker", "processes"}  # no bounds: who this process is among how many
     numbers = {
         name
         for name, _, _, accepts, _, _ in _core.options()
-        if re.fullmatch(r"\d+ to \d+", accepts) and not name.startswith(("h2_", "ws_"))
+        if re.fullmatch(r"\d+ to \d+", accepts)
     } - tuning
     assert numbers - set(COVERED) == set()
     assert set(COVERED) - numbers == set()
@@ -704,4 +744,5 @@ def test_every_number_has_its_test() -> None:
 @pytest.mark.parametrize("option", COVERED)
 def test_the_test_of_a_number_is_there(option: str) -> None:
     file, name = COVERED[option]
-    assert name in (TESTS / file).read_text(), f"{name} is not in tests/{file}"
+    defined = rf"^(TEST\(\w+, |(async )?def ){name}\b"
+    assert re.search(defined, (TESTS / file).read_text(), re.M), f"{name} is not in tests/{file}"

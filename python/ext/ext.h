@@ -146,6 +146,7 @@
     X(kind_disconnected, "disconnected")                                                           \
     X(kind_no_response, "no-response")                                                             \
     X(kind_no_accept, "no-accept")                                                                 \
+    X(kind_cancelled, "cancelled")                                                                 \
     X(kind_unsupported, "unsupported-scope")
 
 /* --- Module state --- */
@@ -359,7 +360,8 @@ typedef struct Server {
     PyThread_type_lock lock; /* held while `core` is used without the interpreter lock, or closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
     PyObject *log, *on_app_error, *on_access, *on_stopped; /* NULL: not wanted */
-    PyObject *http_template, *wt_template, *ws_template;   /* dicts; scope.c */
+    bool is_cancelling; /* cancel_all() was called: tasks that are cancelled need no explanation */
+    PyObject *http_template, *wt_template, *ws_template; /* dicts; scope.c */
     PyObject *own_address; /* scope["server"] of the latest request; NULL */
     TlsFacts tls;
     PyObject *create_task, *create_future, *call_soon, *pump_method, *flush_method;

@@ -475,8 +475,10 @@ static void report(Exchange *ex, PyObject *exc, bool cancelled)
     Channel *channel = &ex->base;
     State *st = channel->st;
     if (exc == NULL) {
-        if (!cancelled && !ex->gone && ex->response != RESPONSE_DONE)
-            server_app_error(channel->server, channel->scope, NULL, st->str.kind_no_response);
+        bool is_told = ex->gone || ex->response == RESPONSE_DONE;
+        if (!is_told && !(cancelled && channel->server->is_cancelling))
+            server_app_error(channel->server, channel->scope, NULL,
+                             cancelled ? st->str.kind_cancelled : st->str.kind_no_response);
         return;
     }
     int disconnect = channel_is_disconnect(channel, exc);

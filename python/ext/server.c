@@ -421,6 +421,7 @@ static PyObject *server_cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
     PyObject *tasks = server_tasks(self, NULL);
     if (tasks == NULL)
         return NULL;
+    ((Server *)self)->is_cancelling = true;
     Py_ssize_t n = PyList_GET_SIZE(tasks);
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *done =

@@ -347,9 +347,11 @@ static void report(Socket *socket, PyObject *exc, bool cancelled)
     Channel *channel = &socket->base;
     State *st = channel->st;
     if (exc == NULL) {
-        if (cancelled || socket->ended)
+        if (socket->ended || (cancelled && channel->server->is_cancelling))
             return;
-        if (socket->phase == SOCKET_ASKED)
+        if (cancelled && socket->phase != SOCKET_CLOSING)
+            server_app_error(channel->server, channel->scope, NULL, st->str.kind_cancelled);
+        else if (socket->phase == SOCKET_ASKED)
             server_app_error(channel->server, channel->scope, NULL, st->str.kind_no_accept);
         else if (socket->phase == SOCKET_REJECTING)
             server_app_error(channel->server, channel->scope, NULL, st->str.kind_no_response);

@@ -89,7 +89,7 @@ class Server:
         state: lifespan state, copied shallowly into each scope.
         log: a line of the core; level as in `logging`.
         on_app_error: the application failed; kind is "exception", "disconnected" (raised while it
-        handled ClientDisconnected), "no-response", "no-accept", or, once a process,
+        handled ClientDisconnected), "no-response", "no-accept", "cancelled", or, once a process,
         "unsupported-scope" (raised before its first receive() of a webtransport scope).
         on_access: the end of a request or session: (scope, status, body bytes, seconds).
         on_stopped: the I/O thread has ended.

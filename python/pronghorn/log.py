@@ -307,6 +307,8 @@ def app_error(scope: dict[str, Any], exc: BaseException | None, kind: str) -> No
         error_log.debug("app: raised after its client left %s", where, exc_info=exc)
     elif kind == "no-accept":
         error_log.error("app: returned before it answered %s.connect %s", scope["type"], where)
+    elif kind == "cancelled":
+        error_log.error("app: was cancelled, not by the server, before it was done %s", where)
     elif kind == "no-response":
         error_log.error("app: returned without a complete response %s", where)
     else:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from .config import Config
-from .errors import ConfigError, StartupError, report
-from .supervisor import Supervisor
+from .errors import ConfigError, report
+from .supervisor import Supervisor, WorkerFailed
 
 INCLUDE = ("*.py",)
 EXCLUDE = (".*", "__pycache__", "node_modules")
@@ -41,7 +41,7 @@ def run_reloading(app: object, config: Config) -> int:
         follower = Follower(watcher, supervisor)
         try:
             return supervisor.run()
-        except StartupError as exc:
+        except WorkerFailed as exc:
             failure = exc
         finally:
             follower.stop()

@@ -130,6 +130,10 @@ class Worker:
         return f"exit={code}"
 
 
+class WorkerFailed(StartupError):
+    """The first worker could not start, and other code may mend that."""
+
+
 @dataclasses.dataclass
 class Slot:
     index: int
@@ -433,7 +437,7 @@ class Supervisor:
         if op == "ready" and worker.state == "starting":
             self._ready(worker)
         elif op == "failed":
-            kind = ConfigError if message["option"] else StartupError
+            kind = ConfigError if message["option"] else WorkerFailed
             worker.failure = kind(str(message["text"]))
         elif op == "recycle" and worker.state == "ready":
             self._recycle(worker, log.printable(str(message["reason"])))
@@ -485,7 +489,7 @@ class Supervisor:
             self._draining.discard(worker)
         if not self._begun and not self._stopping:
             slot.worker = None
-            raise worker.failure or StartupError(
+            raise worker.failure or WorkerFailed(
                 f"workers: the first one ended before it was ready ({worker.ending()})"
             )
         if slot.successor is worker:

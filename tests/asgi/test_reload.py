@@ -118,6 +118,14 @@ def test_an_application_that_cannot_start_is_tried_again_after_a_change(folder):
         assert server.end() == 0
 
 
+def test_what_no_change_of_files_mends_ends_it(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        args = ("main:app", "--reload", "--port", str(taken.getsockname()[1]))
+        code, output = outcome(folder, *args)
+    assert (code, output.count("\n")) == (3, 1)
+    assert "Address already in use" in output
+
+
 def test_other_files_by_pattern(folder):
     (folder / "static").mkdir()
     page = folder / "static/page.html"

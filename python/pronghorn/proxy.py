@@ -24,7 +24,7 @@ SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws
            "wss": ("https", "wss")}  # fmt: skip
 HOPS_MAX = 32  # nearest hops that are looked at: more proxies than anybody has in a row
 KNOWN_MAX = 4096  # peers whose answer is kept
-LOOKS = 1000  # requests from this machine among which a proxy would be found
+LOOKS = 1000  # requests among which a proxy would be found: later ones cost nothing
 FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto")
 
 log = logging.getLogger("pronghorn")
@@ -53,7 +53,12 @@ def believing(app: App, config: Config) -> App:
             hint.look(scope)
         return app(scope, receive, send)
 
-    return forwarded
+    def direct(scope: Any, receive: Any, send: Any) -> Any:
+        if hint.looks > 0 and scope["type"] != "lifespan":
+            hint.look(scope)
+        return app(scope, receive, send)
+
+    return forwarded if peers else direct
 
 
 class Trust:
@@ -131,10 +136,8 @@ class Hint:
 
     def look(self, scope: dict[str, Any]) -> None:
         client = scope["client"]
-        if not self._near.has_peer(client):
-            return
         self.looks -= 1
-        if any(name in FORWARDED for name, _ in scope["headers"]):
+        if self._near.has_peer(client) and any(name in FORWARDED for name, _ in scope["headers"]):
             self.looks = 0
             peer = client[0] if client else UNIX
             log.warning(

@@ -490,9 +490,15 @@ static uint32_t code_of(uint64_t code)
     return NGHTTP2_INTERNAL_ERROR;
 }
 
+/* nghttp2 drops what waits of a stream that is reset: what was answered before the cut leaves
+ * first, so that the client sees a response that is cut and not only a stream that is gone. Not
+ * within a call of the library, which has the time told. */
 static void on_reset(struct ph_exchange *ex, uint64_t code)
 {
-    ph_h2_stream_reset(of(ex), code_of(code), false);
+    struct ph_h2_stream *stream = of(ex);
+    if (ex->out != PH_EX_HEAD && !stream->conn->is_told)
+        ph_h2_reply_flush(stream->conn);
+    ph_h2_stream_reset(stream, code_of(code), false);
 }
 
 /* What still comes is dropped; its window is not returned, so that not much can come. */

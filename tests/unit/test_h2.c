@@ -498,6 +498,20 @@ TEST(h2, response_that_is_cut_is_reset)
     h2_rig_free(rig);
 }
 
+TEST(h2, what_was_answered_leaves_before_a_cut_in_the_same_turn)
+{
+    struct h2_rig *rig = h2_rig_new();
+    h2_headers(rig, 1, H2_GET, true);
+    h2_turn(rig);
+    CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
+    CHECK_INT(h2_write(rig, 0, "begin", false), ==, 0);
+    ph_exchange_reset(rig->app.ex[0], PH_HTTP_INTERNAL_ERROR);
+    h2_turn(rig);
+    H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(begin);RST 1 2;");
+    CHECK_INT(rig->app.closed_cut, ==, 1);
+    h2_rig_free(rig);
+}
+
 TEST(h2, client_that_cancels_ends_its_exchange_with_its_code)
 {
     struct h2_rig *rig = h2_rig_new();

@@ -618,7 +618,6 @@ async def test_backlog_and_udp_buffer_reach_the_kernel() -> None:
 HERE = "asgi/test_limit_values.py"
 LIMITS = "asgi/test_limits.py"
 PENDING = "asgi/test_wt_pending.py"
-DATAGRAMS = "asgi/test_wt_datagrams.py"
 H2, H2_SETTINGS = "unit/test_h2_limits.c", "unit/test_h2_settings.c"
 WS = "unit/test_ws.c"
 WT = "sim/test_sim_wt_limits.c"
@@ -683,10 +682,16 @@ COVERED = {
     "vn_rate": (HERE, "test_rates_of_stateless_answers"),
     "retry_rate": (HERE, "test_rates_of_stateless_answers"),
     "reset_rate": (HERE, "test_rates_of_stateless_answers"),
-    "glitch_burst": (HERE, "test_glitch_burst_and_rate"),
-    "glitch_rate": (HERE, "test_glitch_burst_and_rate"),
-    "cancel_burst": (HERE, "test_cancel_burst_and_rate"),
-    "cancel_rate": (HERE, "test_cancel_burst_and_rate"),
+    "glitch_burst": (H2, "frames_without_progress_have_a_budget"),
+    "glitch_rate": (H2, "frames_without_progress_have_a_budget"),
+    "cancel_burst": (
+        "sim/test_sim_h3_wire.c",
+        "cancelled_requests_up_to_the_burst_and_one_more_or_one_a_second_later",
+    ),
+    "cancel_rate": (
+        "sim/test_sim_h3_wire.c",
+        "cancelled_requests_up_to_the_burst_and_one_more_or_one_a_second_later",
+    ),
     "ws_max_size": (WS, "G1_size_of_a_message"),
     "ws_max_frames": (WS, "G1_frames_of_a_message"),
     "ws_max_queue": (WS, "G9_full_queue_stops_messages_and_not_pings"),
@@ -715,10 +720,10 @@ COVERED = {
     "wt_pending_datagram_bytes": (PENDING, "test_a_limit_of_what_is_held_and_one_more"),
     "wt_pending_timeout": (PENDING, "test_streams_of_no_session_are_refused_after_their_time"),
     "wt_capsule_skip_max": (HERE, "test_wt_capsule_skip_max"),
-    "datagrams_in": (DATAGRAMS, "test_inbound_datagrams_are_bounded_and_the_oldest_are_dropped"),
+    "datagrams_in": ("unit/test_chan.c", "inbound_datagrams_keep_the_newest"),
     "datagram_bytes_in": (HERE, "test_datagram_bytes_in"),
     "datagrams_out": ("sim/test_sim_wt.c", "the_outbound_queue_drops_its_oldest"),
-    "datagram_bytes_out": (DATAGRAMS, "test_queue_is_bounded_by_bytes_too"),
+    "datagram_bytes_out": ("sim/test_sim_wt.c", "the_outbound_queue_drops_its_oldest"),
     "send_buffer": (HERE, "test_marks_above_which_a_writer_waits"),
     "send_buffer_low": (HERE, "test_marks_above_which_a_writer_waits"),
     "conn_send_buffer": ("unit/test_chan.c", "responses_of_one_connection_share_its_room"),

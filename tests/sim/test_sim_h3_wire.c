@@ -680,32 +680,55 @@ TEST(h3_wire, B13_reader_of_a_little_now_and_then_is_served)
 
 /* --- Cancelled requests --- */
 
-static void cancel_requests(struct h3_world *world, int n)
+static void cancel_requests(struct h3_world *world, int n, uint64_t then)
 {
     uint8_t data[400];
     size_t len = h3_raw_request(data, sizeof(data), "GET", "/wait");
     for (int i = 0; i < n && world->raw.conn != NULL; i++) {
         struct quic_log *log = h3_raw_open(world, true, data, len, false);
-        sim_run_for(world->sim, PH_MSEC / 10);
-        ph_quic_stream_reset(log->stream, PH_H3_REQUEST_CANCELLED);
+        sim_run_for(world->sim, PH_MSEC); /* it is on its way */
+        if (log->stream != NULL)
+            ph_quic_stream_reset(log->stream, PH_H3_REQUEST_CANCELLED);
     }
-    h3_run(world, 5 * PH_SEC);
+    sim_run_for(world->sim, then);
 }
 
 TEST(h3_wire, B11_cancelled_requests_have_a_budget)
 {
     struct h3_world world;
     h3_wire_up(&world, false);
-    cancel_requests(&world, 190);
+    cancel_requests(&world, 190, 5 * PH_SEC);
     CHECK_INT(h3_raw_closed(&world), ==, 0);
     CHECK_INT(world.stats.limit_cancel, ==, 0);
     h3_world_fini(&world);
     h3_wire_up(&world, false);
-    cancel_requests(&world, 300);
+    cancel_requests(&world, 300, 5 * PH_SEC);
     CHECK_INT(h3_raw_closed(&world), ==, PH_H3_EXCESSIVE_LOAD);
     CHECK_INT(world.stats.limit_cancel, ==, 1);
     CHECK_INT(world.requests_count, <, 300);
     h3_world_fini(&world);
+}
+
+TEST(h3_wire, cancelled_requests_up_to_the_burst_and_one_more_or_one_a_second_later)
+{
+    for (int later = 0; later < 2; later++) {
+        struct h3_world world;
+        h3_world_init(&world, 100, &quic_clean_link);
+        world.server_config.cancel_burst = 20;
+        world.server_config.cancel_rate = 1;
+        h3_world_start(&world, H3_RAW);
+        sim_run_for(world.sim, PH_SEC); /* probes of the path are over */
+        cancel_requests(&world, 20, later ? 1100 * PH_MSEC : 200 * PH_MSEC);
+        if (later)
+            cancel_requests(&world, 1, 200 * PH_MSEC);
+        CHECK_INT(h3_raw_closed(&world), ==, 0);
+        CHECK_INT(world.stats.limit_cancel, ==, 0);
+        CHECK_INT(world.requests_count, ==, 20 + later);
+        cancel_requests(&world, 1, 200 * PH_MSEC);
+        CHECK_INT(h3_raw_closed(&world), ==, PH_H3_EXCESSIVE_LOAD);
+        CHECK_INT(world.stats.limit_cancel, ==, 1);
+        h3_world_fini(&world);
+    }
 }
 
 /* --- Least rates --- */

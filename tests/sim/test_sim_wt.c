@@ -501,23 +501,34 @@ TEST(sim_wt, a_datagram_above_the_maximum_is_refused_here)
     wt_pair_fini(&pair);
 }
 
+/* As many as there is room for, in number or in bytes, and then one more and five. */
 TEST(sim_wt, the_outbound_queue_drops_its_oldest)
 {
-    struct wt_pair pair;
-    wt_pair_init(&pair, 6, &wt_clean_link);
-    struct wt_slog *mine = wt_pair_session(&pair);
-    uint32_t max = pair.client.wt_config.datagrams_out;
-    for (uint32_t i = 0; i < max + 5; i++) {
-        uint8_t number[4];
-        ph_u32_put(number, i);
-        CHECK_INT(wt_send_datagram(mine, number, 4), ==, 0);
+    static const struct {
+        uint32_t entries, bytes;
+        size_t room;
+    } cases[] = {{64, 256 * 1024, 64}, {10, 40, 10}, {64, 40, 10}, {64, 43, 10}};
+    for (size_t k = 0; k < PH_COUNT_OF(cases); k++) {
+        struct wt_pair pair;
+        wt_pair_init(&pair, 6, &wt_clean_link);
+        pair.client.wt_config.datagrams_out = cases[k].entries;
+        pair.client.wt_config.datagram_bytes_out = cases[k].bytes;
+        struct wt_slog *mine = wt_pair_session(&pair);
+        size_t room = cases[k].room;
+        for (size_t i = 0; i < room + 5; i++) {
+            uint8_t number[4];
+            ph_u32_put(number, (uint32_t)i);
+            CHECK_INT(wt_send_datagram(mine, number, sizeof number), ==, 0);
+            size_t dropped = i < room ? 0 : i + 1 - room;
+            CHECK_INT(mine->datagrams_left, ==, dropped);
+            CHECK_INT(pair.client_node->stats.datagrams_out_dropped, ==, dropped);
+        }
+        sim_run_for(pair.sim, PH_SEC);
+        CHECK_INT(theirs(&pair)->datagrams_count, ==, room);
+        CHECK_INT(ph_u32_get(theirs(&pair)->datagrams[0].data), ==, 5);
+        CHECK_INT(mine->datagrams_left, ==, room + 5);
+        wt_pair_fini(&pair);
     }
-    CHECK_INT(mine->datagrams_left, ==, 5);
-    sim_run_for(pair.sim, PH_SEC);
-    CHECK_INT(theirs(&pair)->datagrams_count, ==, max);
-    CHECK_INT(ph_u32_get(theirs(&pair)->datagrams[0].data), ==, 5);
-    CHECK_INT(mine->datagrams_left, ==, max + 5);
-    wt_pair_fini(&pair);
 }
 
 /* --- Close --- */

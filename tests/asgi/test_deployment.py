@@ -2,6 +2,7 @@
 front work."""
 
 import asyncio
+import os
 import re
 import shlex
 import shutil
@@ -88,12 +89,14 @@ async def app(scope, receive, send):
 
 
 CLIENT = "127.0.0.2"  # not the proxy's own address, which is trusted
+# curl stands still when a sanitizer that is meant for us is loaded into it.
+PLAIN = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
 
 
 async def curl(port, *args, body=b""):
     process = await asyncio.create_subprocess_exec(
         "curl", "-sk", "--noproxy", "*", "--interface", CLIENT, "--max-time", "30", *args,
-        f"https://127.0.0.1:{port}/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        f"https://127.0.0.1:{port}/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=PLAIN,
     )  # fmt: skip
     out, _ = await process.communicate(body)
     return out.decode()
@@ -104,7 +107,7 @@ async def first_frame(port):
     process = await asyncio.create_subprocess_exec(
         "openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-alpn", "http/1.1",
         "-bind", f"{CLIENT}:0",
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=PLAIN,
     )  # fmt: skip
     process.stdin.write(
         b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 import signal
 import socket
@@ -74,6 +75,9 @@ def curl(*arguments: str, check: bool = True) -> str:
         [program, "-sSk", "--max-time", "60", "-D", "-", *arguments],
         capture_output=True,
         check=check,
+        # curl stands still when a sanitizer that is meant for us is loaded into it.
+        env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"},
+        timeout=90,
     )
     return done.stdout.decode(errors="replace").replace("\r", "")
 

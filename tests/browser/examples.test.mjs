@@ -175,8 +175,10 @@ test("examples/dispatcher.py runs as it stands", async () => {
     { env: { CERTFILE: cert, KEYFILE: key }, cwd: certs });
   try {
     await example.line(/listening kind=quic/);
-    const homepage = execFileSync("curl", ["-sk", "--max-time", "20", "https://localhost:8000/"]);
-    assert.equal(JSON.parse(homepage).http_version, "1.1");
+    for (const version of ["1.1", "2"]) {
+      const homepage = execFileSync("curl", ["-sk", `--http${version}`, "--max-time", "20", "https://localhost:8000/"]);
+      assert.equal(JSON.parse(homepage).http_version, version);
+    }
     const echo = await inPage("localhost:4433", async () => {
       const transport = await window.dial("/");
       window.transport = transport; // stays open when this returns

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 GROUPS_ALL=(lint build unit sim asan tsan fuzz pytest pytest-asan browser)
-GROUP_SECONDS=900 # far beyond a healthy run; a hang must not eat CI's time
+GROUP_SECONDS=1500 # far beyond a healthy run; a hang must not eat CI's time
 
 release_build() {
     tools/build.sh release -Dbuildtype=release -Dpython=true --werror && say "build: no warnings"

@@ -94,6 +94,37 @@ def measure(
     into.cpu.append((cpu_seconds(pid) - before) * 1e6 / max(1.0, float(found[load.unit])))
 
 
+def compare(
+    name: str,
+    loads: list[Load],
+    rounds: int,
+    client: str,
+    ours: tuple[int, subprocess.Popen[str]],
+    peers: tuple[int, subprocess.Popen[str]],
+) -> None:
+    """Measures both (port, process) in turns and prints medians and ratios."""
+    results = {load.name: (Figures(), Figures()) for load in loads}
+    for number in range(rounds):
+        for load in loads:
+            mine, theirs = results[load.name]
+            measure(client, ours[0], ours[1].pid, load, load.arguments, mine)
+            other = load.peer_arguments or load.arguments
+            measure(client, peers[0], peers[1].pid, load, other, theirs)
+        print(f"round {number + 1} of {rounds} done", file=sys.stderr)
+
+    print(f"| median of {rounds} | Pronghorn | CPU | {name} | CPU | ratio | CPU ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for load in loads:
+        mine, theirs = results[load.name]
+        rate, peer_rate = statistics.median(mine.rates), statistics.median(theirs.rates)
+        cpu, peer_cpu = statistics.median(mine.cpu), statistics.median(theirs.cpu)
+        print(
+            f"| {load.name} | {rate:,.0f} {load.unit}/s | {cpu:,.1f} us"
+            f" | {peer_rate:,.1f} {load.unit}/s | {peer_cpu:,.1f} us"
+            f" | {rate / peer_rate:.1f} | {peer_cpu / max(cpu, 0.01):.1f} |"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
@@ -107,27 +138,8 @@ def main() -> None:
     pronghorn = [sys.executable, "-m", "pronghorn", "bench.app:app", "--certfile", cert]
     pronghorn += ["--keyfile", key, "--bind", "127.0.0.1:0", "--quic-bind", f"127.0.0.1:{ours}"]
     peer = [sys.executable, "bench/peer_aioquic.py", str(peers), cert, key]
-    results = {load.name: (Figures(), Figures()) for load in LOADS}
     with server(pronghorn, "ready") as us, server(peer, "listening") as them:
-        for number in range(options.rounds):
-            for load in LOADS:
-                mine, theirs = results[load.name]
-                measure(options.client, ours, us.pid, load, load.arguments, mine)
-                other = load.peer_arguments or load.arguments
-                measure(options.client, peers, them.pid, load, other, theirs)
-            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
-
-    print(f"| median of {options.rounds} | Pronghorn | CPU | aioquic | CPU | ratio | CPU ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for load in LOADS:
-        mine, theirs = results[load.name]
-        rate, peer_rate = statistics.median(mine.rates), statistics.median(theirs.rates)
-        cpu, peer_cpu = statistics.median(mine.cpu), statistics.median(theirs.cpu)
-        print(
-            f"| {load.name} | {rate:,.0f} {load.unit}/s | {cpu:,.1f} us"
-            f" | {peer_rate:,.1f} {load.unit}/s | {peer_cpu:,.1f} us"
-            f" | {rate / peer_rate:.1f} | {peer_cpu / max(cpu, 0.01):.1f} |"
-        )
+        compare("aioquic", LOADS, options.rounds, options.client, (ours, us), (peers, them))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ belong to the machine and the hour; the ratio is what to compare.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
+from dataclasses import replace
 
-from run import ROOT, Figures, Load, measure, server
+from run import ROOT, Load, compare, server
 
 LOADS = [
     Load("1 connection, 1 in flight, 64 B", "echoes", ["1", "1", "64"], []),
@@ -44,27 +44,9 @@ def main() -> None:
     pronghorn += ["--insecure-bind", f"127.0.0.1:{ours}"]
     peer = [sys.executable, "-m", "uvicorn", "bench.app:app", *loop, "--port", str(peers)]
     peer += ["--ws", "websockets", "--lifespan", "off"]
-    results = {load.name: (Figures(), Figures()) for load in LOADS}
+    loads = [replace(load, arguments=[options.seconds, *load.arguments]) for load in LOADS]
     with server(pronghorn, "ready") as us, server(peer, "running on") as them:
-        for number in range(options.rounds):
-            for load in LOADS:
-                mine, theirs = results[load.name]
-                arguments = [options.seconds, *load.arguments]
-                measure(options.client, ours, us.pid, load, arguments, mine)
-                measure(options.client, peers, them.pid, load, arguments, theirs)
-            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
-
-    print(f"| median of {options.rounds} | Pronghorn | CPU | uvicorn | CPU | ratio | CPU ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for load in LOADS:
-        mine, theirs = results[load.name]
-        rate, peer_rate = statistics.median(mine.rates), statistics.median(theirs.rates)
-        cpu, peer_cpu = statistics.median(mine.cpu), statistics.median(theirs.cpu)
-        print(
-            f"| {load.name} | {rate:,.0f}/s | {cpu:,.1f} us"
-            f" | {peer_rate:,.0f}/s | {peer_cpu:,.1f} us"
-            f" | {rate / peer_rate:.1f} | {peer_cpu / max(cpu, 0.01):.1f} |"
-        )
+        compare("uvicorn", loads, options.rounds, options.client, (ours, us), (peers, them))
 
 
 if __name__ == "__main__":

@@ -784,7 +784,7 @@ async def test_62_scope(version: str) -> None:
 
     target = "/a%20b?q=%C3%BC"
     async with (
-        serving(app, root_path="/root") as server,
+        serving(app, root_path="/site") as server,
         socket_to(version, server, target, [("x-a", "1")]) as socket,
     ):
         await socket.close()
@@ -794,8 +794,8 @@ async def test_62_scope(version: str) -> None:
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
     assert scope["http_version"] == version
     assert scope["scheme"] == ("ws" if version == "1.1" else "wss")
-    assert scope["path"] == "/root/a b" and scope["raw_path"] == b"/root/a%20b"
-    assert scope["query_string"] == b"q=%C3%BC" and scope["root_path"] == "/root"
+    assert scope["path"] == "/site/a b" and scope["raw_path"] == b"/site/a%20b"
+    assert scope["query_string"] == b"q=%C3%BC" and scope["root_path"] == "/site"
     assert (b"x-a", b"1") in scope["headers"] and (b"host", b"localhost") in scope["headers"]
     assert scope["client"][0] == "127.0.0.1" and scope["server"][0] == "127.0.0.1"
     assert scope["subprotocols"] == []

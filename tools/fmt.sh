@@ -3,7 +3,7 @@
 # Lays out every C and Python file, or says which are not laid out.
 . "$(dirname "$0")/lib.sh"
 
-[ -x "$VENV/bin/clang-format" ] && [ -x "$VENV/bin/ruff" ] || tools/setup.sh --tests
+[ -x "$VENV/bin/clang-format" ] && [ -x "$VENV/bin/ruff" ] || tools/setup.sh --lint
 if [ "${1:-}" = --check ]; then
     status=0
     c_files | xargs clang-format --dry-run --Werror || status=1

@@ -11,6 +11,12 @@ die() {
     printf '%s: %s\n' "$(basename "$0")" "$*" >&2
     exit 1
 }
+# sudo forgets the environment; without this, a package's questions would wait on the terminal.
+as_root() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
+}
 # The C files that are ours to lay out.
 c_files() { find include src tests python/ext examples bench -name '*.[ch]' -not -path '*/node_modules/*' | sort; }
 # One hash over the contents of files and folders (names included).

@@ -2,7 +2,7 @@
 # Everything about the sources that can be told without running them.
 . "$(dirname "$0")/lib.sh"
 
-tools/setup.sh --tests
+tools/setup.sh --lint
 status=0
 tools/fmt.sh --check || status=1
 ruff check --quiet . || status=1

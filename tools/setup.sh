@@ -1,12 +1,18 @@
 #!/bin/bash
-# usage: tools/setup.sh [--tests]
+# usage: tools/setup.sh [--lint | --tests]
 # Installs what is missing to build and run Pronghorn: system packages (as root or through sudo), the
-# virtual environment .venv and in it the package; with --tests also what `make test` needs. Changes
-# nothing, quickly, when nothing is missing.
+# virtual environment .venv and in it the package; with --lint also what `make lint` and `make fmt`
+# need, with --tests all that `make test` needs. Changes nothing, quickly, when nothing is missing.
 . "$(dirname "$0")/lib.sh"
 
+lint=false
 tests=false
-[ "${1:-}" = --tests ] && tests=true
+case ${1:-} in
+'') ;;
+--lint) lint=true ;;
+--tests) lint=true tests=true ;;
+*) die "unknown option '$1': --lint or --tests" ;;
+esac
 
 # --- system packages ---
 
@@ -46,13 +52,6 @@ if $tests; then
     [ -x /usr/bin/chromium ] || packages+=(chromium) # where tests/browser/lib.mjs expects it
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 fi
-
-# sudo forgets the environment; without this, a package's questions would wait on the terminal.
-as_root() {
-    local sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
-}
 
 # The QUIC libraries of Debian 12 are too old; its backports have newer ones.
 add_backports() {
@@ -109,15 +108,29 @@ install_package() {
     say "building and installing the package"
     pip_install --no-build-isolation --force-reinstall --no-deps --config-settings=build-dir=build/package .
 }
+# The system's own will do. On other systems than Debian the tests are skipped without them.
+unpack_proxies() {
+    local program wanted=() missing=false
+    for program in nginx haproxy; do
+        [ ! -x "/usr/sbin/$program" ] || continue
+        wanted+=("$program")
+        [ -x "$VENV/proxies/usr/sbin/$program" ] || missing=true
+    done
+    if $missing && command -v apt-get >/dev/null; then tools/proxies.sh "${wanted[@]}"; fi
+}
 
 "$VENV/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$VENV"
 once_per_content build tools/build-requirements.txt pip_install -r tools/build-requirements.txt
 once_per_content package 'src include python meson.build meson_options.txt pyproject.toml README.md' \
     install_package
+if $lint; then
+    once_per_content lint tools/lint-requirements.txt pip_install -r tools/lint-requirements.txt
+fi
 if $tests; then
     once_per_content tests tests/requirements.txt pip_install -r tests/requirements.txt
     (
         cd tests/browser
         once_per_content browser 'package.json package-lock.json' npm ci --no-audit --no-fund --silent
     )
+    unpack_proxies
 fi

@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,7 @@ PLAIN = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
 async def curl(port, *args, body=b""):
     process = await asyncio.create_subprocess_exec(
         "curl", "-sk", "--noproxy", "*", "--interface", CLIENT, "--max-time", "30", *args,
-        f"https://127.0.0.1:{port}/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=PLAIN,
+        f"https://{ADDRESS}:{port}/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=PLAIN,
     )  # fmt: skip
     out, _ = await process.communicate(body)
     return out.decode()
@@ -105,7 +107,7 @@ async def curl(port, *args, body=b""):
 async def first_frame(port):
     """The payload of the first frame after a WebSocket handshake through the proxy."""
     process = await asyncio.create_subprocess_exec(
-        "openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-alpn", "http/1.1",
+        "openssl", "s_client", "-quiet", "-connect", f"{ADDRESS}:{port}", "-alpn", "http/1.1",
         "-bind", f"{CLIENT}:0",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=PLAIN,
     )  # fmt: skip
@@ -122,11 +124,11 @@ async def first_frame(port):
     return text.decode()
 
 
-async def wait_until_listening(process, port):
+async def wait_until_listening(process, address):
     for _ in range(3000):
         assert process.returncode is None
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(*address)
         except OSError:
             await asyncio.sleep(0.01)
         else:
@@ -135,19 +137,40 @@ async def wait_until_listening(process, port):
     raise AssertionError("the proxy does not listen")
 
 
-def free_port():
-    import socket
+# A proxy cannot be asked which port it got. On an address that no other process of the tests uses,
+# nobody takes the one that it is told of.
+ADDRESS = f"127.{64 + os.getpid() // 65536 % 128}.{os.getpid() // 256 % 256}.{os.getpid() % 256}"
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+
+def free_port():
+    with socket.create_server((ADDRESS, 0)) as taken:
         return taken.getsockname()[1]
 
 
-async def check_through(proxy, port):
+PROXIES = Path(sys.prefix) / "proxies"  # where tools/setup.sh --tests unpacks them
+
+
+def proxy(name):
+    """What starts it; None: it is not here."""
+    if found := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"):
+        return [found]
+    unpacked = PROXIES / "usr/sbin" / name
+    if not unpacked.exists():
+        return None
+    folders = [*PROXIES.glob("usr/lib/*-linux-gnu*"), *PROXIES.glob("lib/*-linux-gnu*")]
+    return ["env", f"LD_LIBRARY_PATH={':'.join(map(str, folders))}", str(unpacked)]
+
+
+def with_proxy(name):
+    return pytest.mark.skipif(proxy(name) is None, reason=f"{name} is not installed")
+
+
+async def check_through(command, port):
     """HTTP/1.1 and HTTP/2, an upload, WebSocket; the client is the proxy's, not a forged one."""
     forged = ["-H", "X-Forwarded-For: 6.6.6.6"]
-    process = await asyncio.create_subprocess_exec(*proxy)
+    process = await asyncio.create_subprocess_exec(*command, env=PLAIN)
     try:
-        await wait_until_listening(process, port)
+        await wait_until_listening(process, (ADDRESS, port))
         for version in ("--http1.1", "--http2"):
             text = await curl(port, version, *forged)
             assert text == repr((CLIENT, "https", "1.1", 0)), (version, text)
@@ -159,14 +182,14 @@ async def check_through(proxy, port):
         await process.wait()
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@with_proxy("nginx")
 @aio
 async def test_behind_nginx(tmp_path):
     cert, key, _ = _core.dev_certificate(CERTS)
     port = free_port()
     site = (
         block("nginx")
-        .replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+        .replace("listen 443 ssl", f"listen {ADDRESS}:{port} ssl")
         .replace("    listen [::]:443 ssl http2;\n", "")
         .replace("/etc/site/cert.pem", cert)
         .replace("/etc/site/key.pem", key)
@@ -174,20 +197,19 @@ async def test_behind_nginx(tmp_path):
     )
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{name}_temp_path {tmp_path}/{name};\n" for name in names)
+    # As root nginx runs its workers as somebody who may not look into the folders of the tests.
+    user = "user root;" if os.geteuid() == 0 else ""
     (tmp_path / "nginx.conf").write_text(
-        f"daemon off;\npid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n"
+        f"{user}\ndaemon off;\npid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n"
         f"http {{\naccess_log off;\n{temporary}{site}\n}}\n"
     )
-    tmp_path.chmod(0o755)
     settings = {"insecure_bind": f"unix:{tmp_path}/web.sock", "forwarded_allow_ips": "unix"}
     async with serving(app, **settings):
-        (tmp_path / "web.sock").chmod(0o666)
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
-        await check_through(["nginx", "-c", f"{tmp_path}/nginx.conf"], port)
+        start = [*proxy("nginx"), "-e", "stderr", "-p", str(tmp_path)]
+        await check_through([*start, "-c", str(tmp_path / "nginx.conf")], port)
 
 
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+@with_proxy("haproxy")
 @aio
 async def test_behind_haproxy(tmp_path):
     cert, key, _ = _core.dev_certificate(CERTS)
@@ -197,10 +219,10 @@ async def test_behind_haproxy(tmp_path):
     async with serving(app, forwarded_allow_ips="127.0.0.1") as server:
         text = (
             block("haproxy")
-            .replace("bind :443", f"bind 127.0.0.1:{port}")
+            .replace("bind :443", f"bind {ADDRESS}:{port}")
             .replace("/etc/haproxy/site.pem", str(pem))
             .replace("server one 10.0.0.11:8000", f"server one 127.0.0.1:{server.http}")
             .replace("    server two 10.0.0.12:8000 check\n", "")
         )
         (tmp_path / "haproxy.cfg").write_text(text.replace("maxconn 20000", "maxconn 100"))
-        await check_through(["haproxy", "-q", "-f", f"{tmp_path}/haproxy.cfg"], port)
+        await check_through([*proxy("haproxy"), "-q", "-f", f"{tmp_path}/haproxy.cfg"], port)

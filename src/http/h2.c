@@ -150,8 +150,8 @@ void ph_h2_fail(struct ph_h2_conn *conn, uint32_t code)
 
 static void goaway(struct ph_h2_conn *conn)
 {
-    int32_t last = nghttp2_session_get_last_proc_stream_id(conn->session);
-    ph_h2_check(conn, nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, last,
+    conn->goaway_id = nghttp2_session_get_last_proc_stream_id(conn->session);
+    ph_h2_check(conn, nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, conn->goaway_id,
                                             NGHTTP2_NO_ERROR, NULL, 0));
 }
 

@@ -20,6 +20,10 @@
 /* The head of a frame: 3 bytes of length, type, flags, 4 of stream (RFC 9113 4.1). */
 #define PH_H2_FRAME_HEAD 9
 
+/* Streams that are remembered as reset by us. More that are reset within a round trip, and had more
+ * to say, are no mistake of the client: of those and of older ones nothing is held against it. */
+#define PH_H2_CROSSING 64
+
 struct ph_h2_stream {
     struct ph_exchange ex; /* first */
     struct ph_h2_conn *conn;
@@ -93,7 +97,14 @@ struct ph_h2_conn {
     size_t block_bytes;    /* of it so far, as on the wire */
     uint32_t block_frames; /* CONTINUATION frames of it */
     int32_t last_id;       /* highest stream that had HEADERS */
-    uint64_t updates_due;  /* WINDOW_UPDATE frames that the DATA we sent accounts for */
+    int32_t ended_id;      /* the one that a client's END_STREAM came on last */
+    uint64_t used;         /* bit i: last_id - 2 * i had HEADERS */
+    /* Streams that we reset before their client had ended them: what it sent meanwhile may still
+     * come. A ring, 0: free; and the highest id that had to make room. */
+    int32_t crossing[PH_H2_CROSSING];
+    uint32_t crossing_next;
+    int32_t crossing_lost;
+    uint64_t updates_due; /* WINDOW_UPDATE frames that the DATA we sent accounts for */
     struct ph_bucket resets, glitches;
 
     /* Priorities. */
@@ -120,6 +131,7 @@ struct ph_h2_conn {
     bool is_aborted;   /* at once */
     uint64_t drain_at; /* SAID: the second GOAWAY at the latest */
     bool is_drain_untimed;
+    int32_t goaway_id;   /* FINAL: what is above was not looked at */
     uint64_t idle_since; /* no stream is alive; PH_NEVER: one is */
 };
 
@@ -145,6 +157,8 @@ void ph_h2_drain_final(struct ph_h2_conn *conn); /* the second GOAWAY */
 size_t ph_h2_scan(struct ph_h2_conn *conn, const uint8_t *p, size_t n);
 /* Charges a stream that the peer cancelled or that had to be reset for its fault. */
 void ph_h2_charge_reset(struct ph_h2_conn *conn);
+/* RST_STREAM goes out on a stream that the client has not ended: it may be sending all the same. */
+void ph_h2_scan_reset(struct ph_h2_conn *conn, int32_t id);
 /* A DATA frame of n bytes goes out: the peer may return that window without being charged. */
 void ph_h2_scan_sent(struct ph_h2_conn *conn, size_t n);
 

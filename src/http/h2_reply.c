@@ -278,8 +278,11 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
         if (stream != NULL && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
             on_stream_end_sent(stream, frame->hd.type == NGHTTP2_DATA);
         break;
-    case NGHTTP2_RST_STREAM: /* nghttp2 found something wrong */
+    case NGHTTP2_RST_STREAM:
+        if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
+            ph_h2_scan_reset(conn, frame->hd.stream_id);
         stream = stream_of(session, frame->hd.stream_id);
+        /* Not by us: nghttp2 found something wrong. */
         if (stream == NULL || stream->is_reset || frame->rst_stream.error_code == NGHTTP2_NO_ERROR)
             break;
         stream->is_reset = true;

@@ -181,6 +181,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     int32_t id = frame->hd.stream_id;
     if (conn->is_failed)
         return 0;
+    if (id == INT32_MAX && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+        ph_h2_drain_final(conn); /* there can be no further stream (RFC 9113 5.1.1) */
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         stream = stream_of(session, id);
         if (stream == NULL || stream->is_ended || stream->in != PH_H2_IN_BODY)

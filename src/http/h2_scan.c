@@ -10,6 +10,10 @@
  * Two budgets. Resets: streams that the peer cancels, together with those that it makes us reset
  * (what it asks for is work either way). Glitches: frames that make no progress. Frames that answer
  * ours (acknowledgements, windows for DATA that we sent) are free.
+ *
+ * nghttp2 forgets a stream that is over, and passes over whatever comes on it, because that may
+ * have crossed a RST_STREAM. Here is remembered which streams that can be true of; elsewhere it
+ * ends the connection.
  */
 #include "h2_internal.h"
 
@@ -65,16 +69,75 @@ static bool judge_block(struct ph_h2_conn *conn, size_t length, bool is_first)
     return false;
 }
 
-/* One for a stream that is over may have crossed our RST_STREAM, so nghttp2 decodes it for nobody.
- */
-static bool judge_headers(struct ph_h2_conn *conn, size_t length)
+/* --- Streams that are over --- */
+
+void ph_h2_scan_reset(struct ph_h2_conn *conn, int32_t id)
+{
+    if (id == conn->ended_id) /* with the frame that was wrong, or refused */
+        return;
+    int32_t *place = &conn->crossing[conn->crossing_next++ % PH_H2_CROSSING];
+    conn->crossing_lost = PH_MAX(conn->crossing_lost, *place);
+    *place = id;
+}
+
+/* What comes on this stream may have been sent before the client heard that it is over. An end of
+ * it is its last frame. */
+static bool is_crossing(struct ph_h2_conn *conn, int32_t id)
+{
+    if (id <= conn->crossing_lost)
+        return true;
+    if (conn->drain == PH_H2_DRAIN_FINAL && id > conn->goaway_id) /* RFC 9113 6.8 */
+        return true;
+    for (size_t i = 0; i < PH_H2_CROSSING; i++) {
+        if (conn->crossing[i] != id)
+            continue;
+        if (has_flag(conn, NGHTTP2_FLAG_END_STREAM))
+            conn->crossing[i] = 0;
+        return true;
+    }
+    return false;
+}
+
+static void note_new(struct ph_h2_conn *conn, int32_t id)
+{
+    int32_t step = (id - conn->last_id) / 2;
+    conn->used = (step < 64 ? conn->used << step : 0) | 1;
+    conn->last_id = id;
+}
+
+static bool was_used(const struct ph_h2_conn *conn, int32_t id)
+{
+    int32_t back = (conn->last_id - id) / 2;
+    return back < 64 && (conn->used >> back & 1) != 0;
+}
+
+/* HEADERS or DATA, perhaps on a stream that is over. */
+static bool judge_stream(struct ph_h2_conn *conn)
 {
     int32_t id = (int32_t)(ph_u32_get(conn->scan_head + 5) & INT32_MAX);
-    bool is_old =
-        id <= conn->last_id && nghttp2_session_get_stream_user_data(conn->session, id) == NULL;
-    conn->last_id = PH_MAX(conn->last_id, id);
-    return judge_block(conn, length, true) && (!is_old || charge_glitch(conn));
+    bool is_headers = conn->scan_head[3] == NGHTTP2_HEADERS;
+    if (conn->in_block || id % 2 == 0) /* an error in any case, which nghttp2 names */
+        return true;
+    if (has_flag(conn, NGHTTP2_FLAG_END_STREAM))
+        conn->ended_id = id;
+    if (id > conn->last_id) {
+        if (is_headers)
+            note_new(conn, id);
+        return true;
+    }
+    const struct ph_h2_stream *stream = nghttp2_session_get_stream_user_data(conn->session, id);
+    if (stream != NULL && !stream->is_reset)
+        return true;
+    /* While RST_STREAM waits for the socket, nghttp2 knows the stream. */
+    if (nghttp2_session_get_stream_remote_close(conn->session, id) >= 0 || is_crossing(conn, id))
+        return !is_headers || charge_glitch(conn);
+    ph_count(conn->stats, protocol_errors);
+    ph_h2_fail(conn, was_used(conn, id) ? NGHTTP2_STREAM_CLOSED    /* RFC 9113 5.1 */
+                                        : NGHTTP2_PROTOCOL_ERROR); /* 5.1.1 */
+    return false;
 }
+
+/* --- Frame heads --- */
 
 static bool judge_settings(struct ph_h2_conn *conn, size_t length)
 {
@@ -91,9 +154,10 @@ static bool judge(struct ph_h2_conn *conn, size_t length)
 {
     switch (conn->scan_head[3]) {
     case NGHTTP2_DATA:
-        return length > 0 || has_flag(conn, NGHTTP2_FLAG_END_STREAM) || charge_glitch(conn);
+        return judge_stream(conn) &&
+               (length > 0 || has_flag(conn, NGHTTP2_FLAG_END_STREAM) || charge_glitch(conn));
     case NGHTTP2_HEADERS:
-        return judge_headers(conn, length);
+        return judge_stream(conn) && judge_block(conn, length, true);
     case NGHTTP2_CONTINUATION:
         return judge_block(conn, length, false);
     case NGHTTP2_RST_STREAM:

@@ -23,6 +23,7 @@ from h2_peer import (
     HEADERS,
     INADEQUATE,
     INITIAL_WINDOW,
+    NO_ERROR,
     PING,
     PREFACE,
     PRIORITY,
@@ -502,20 +503,66 @@ def test_E11_even_stream_ids(stand: Stand) -> None:
         assert peer.end() == PROTOCOL_ERROR
 
 
-@pytest.mark.parametrize("first", [1, 3, 0x7FFFFFFF])
-def test_E11_streams_that_are_over_do_not_begin_again(stand: Stand, first: int) -> None:
-    """Passed over, as after a reset of ours that crossed them; without end they use up a budget."""
-    with stand.attack(calls=1, limit_glitch=1), H2Peer(stand) as peer:
-        peer.say(peer.head(GOOD, first))
-        assert peer.answer(first).status == 200
-        flood(peer, peer.head(GOOD, 1) * 500)
-        expect_end(peer, CALM)
+@pytest.mark.parametrize(
+    "last, then, code",
+    [
+        (1, 1, STREAM_CLOSED),
+        (7, 7, STREAM_CLOSED),
+        (7, 5, PROTOCOL_ERROR),
+        (7, 1, PROTOCOL_ERROR),
+        (7, 6, PROTOCOL_ERROR),
+        (0x7FFFFFFD, 1, PROTOCOL_ERROR),
+        (0x7FFFFFFD, 0x7FFFFFFB, PROTOCOL_ERROR),
+        (0x7FFFFFFD, 0x7FFFFFFD, STREAM_CLOSED),
+    ],
+)
+@pytest.mark.parametrize("kind", [HEADERS, DATA])
+def test_E11_streams_that_are_over_do_not_begin_again(
+    stand: Stand, last: int, then: int, code: int, kind: int
+) -> None:
+    with stand.attack(calls=1, protocol_errors=1), H2Peer(stand) as peer:
+        peer.say(peer.head(GOOD, last))
+        assert peer.answer(last).status == 200
+        again = frame(DATA, END_STREAM, then, b"x") if kind == DATA else peer.head(GOOD, then)
+        peer.say(again + peer.head(GOOD, 0x7FFFFFFF))  # and what follows is not looked at
+        assert peer.end() == code
+
+
+def test_E11_ids_below_a_request_that_goes_on(stand: Stand) -> None:
+    with stand.attack(protocol_errors=1), H2Peer(stand) as peer:
+        peer.say(peer.head(request_fields("/endless"), 0x7FFFFFFF))
+        assert peer.until(GOAWAY).code == NO_ERROR
+        peer.until(HEADERS, 0x7FFFFFFF)
+        peer.say(peer.head(GOOD, 1))
+        assert peer.end() == PROTOCOL_ERROR
+    stand.until(lambda: stand.figures()["open"]["endless"] == 0)
+
+
+def test_E11_what_crossed_our_reset_is_no_breach(stand: Stand) -> None:
+    """An upload that nobody reads is answered and reset, while the rest of it is on its way; only
+    a second end cannot be."""
+    rest = frame(DATA, 0, 1, b"more") + frame(DATA, 0, 1, b"and more")
+    trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, literal(b"x", b"y"))
+    with stand.attack(calls=1), H2Peer(stand) as peer:
+        assert peer.get("/unread", "POST", end=False) == 1
+        assert peer.answer(1).body == b"not read"
+        assert peer.until(RST_STREAM, 1).code == NO_ERROR
+        peer.say(rest + trailers)
+        assert peer.is_alive()
+    with stand.attack(calls=1, protocol_errors=1), H2Peer(stand) as peer:
+        peer.get("/unread", "POST", end=False)
+        peer.until(RST_STREAM, 1)
+        peer.say(rest + trailers + trailers)
+        assert peer.end() == STREAM_CLOSED
 
 
 def test_E11_the_last_stream_id_is_served(stand: Stand) -> None:
+    """And the client is sent elsewhere for what comes after it."""
     with stand.attack(calls=1), H2Peer(stand) as peer:
         peer.say(peer.head(GOOD, 0x7FFFFFFF))
+        assert peer.until(GOAWAY).code == NO_ERROR
         assert peer.answer(0x7FFFFFFF).status == 200
+        assert peer.end() is None and peer.peer.end == "fin"
 
 
 def without(name: str) -> Fields:

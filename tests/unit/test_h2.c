@@ -664,7 +664,8 @@ TEST(h2, drain_says_goaway_twice_and_serves_what_comes_between)
     h2_turn(rig);
     H2_EXPECT(rig, wire, "GOAWAY 3 0;");
     h2_headers(rig, 5, H2_POST, false); /* it does not count any more */
-    h2_data(rig, 5, "body of nobody", true);
+    h2_data(rig, 5, "body of nobody", false);
+    h2_headers(rig, 5, "x: trailer\n", true);
     h2_turn(rig);
     CHECK_INT(rig->app.count, ==, 2);
     CHECK_INT(rig->stats.protocol_errors, ==, 0);

@@ -326,35 +326,220 @@ TEST(h2_bad, nothing_is_read_after_an_error)
     }
 }
 
-TEST(h2_bad, ids_go_up)
+/* --- Ids of streams --- */
+
+/* Each on a connection where stream 1 is answered, 7 is open, and 9 waits for its answer. */
+static void request_on_a_stream_that_was_answered(struct h2_rig *rig)
+{
+    h2_headers(rig, 1, H2_GET, true);
+}
+static void data_on_a_stream_that_was_answered(struct h2_rig *rig)
+{
+    h2_data(rig, 1, "x", true);
+}
+static void request_on_a_stream_that_was_ended(struct h2_rig *rig)
+{
+    h2_headers(rig, 9, H2_GET, true);
+}
+static void request_on_a_stream_that_was_cancelled(struct h2_rig *rig)
+{
+    h2_rst(rig, 7, 8);
+    h2_headers(rig, 7, H2_GET, true);
+}
+static void data_on_a_stream_that_was_cancelled(struct h2_rig *rig)
+{
+    h2_rst(rig, 7, 8);
+    h2_data(rig, 7, "x", false);
+}
+static void request_on_a_stream_that_was_skipped(struct h2_rig *rig)
+{
+    h2_headers(rig, 3, H2_GET, true);
+}
+static void data_on_a_stream_that_was_skipped(struct h2_rig *rig)
+{
+    h2_data(rig, 5, "x", false);
+}
+static void request_on_an_even_stream(struct h2_rig *rig)
+{
+    h2_headers(rig, 8, H2_GET, true);
+}
+static void request_far_below_the_last(struct h2_rig *rig)
+{
+    h2_headers(rig, 0x7fffffff, H2_GET, true);
+    h2_headers(rig, 11, H2_GET, true);
+}
+static void request_on_a_malformed_one(struct h2_rig *rig)
+{
+    h2_headers(rig, 11, ":method: GET\n", true);
+    h2_headers(rig, 11, H2_GET, true);
+}
+static void request_on_a_refused_one(struct h2_rig *rig)
+{
+    h2_headers(rig, 11, H2_GET, true);
+    h2_headers(rig, 13, H2_GET, true); /* one too many */
+    h2_headers(rig, 13, H2_GET, true);
+}
+static void two_trailers(struct h2_rig *rig)
+{
+    h2_headers(rig, 7, "x: \x1f\n", false); /* which costs the stream */
+    h2_headers(rig, 7, "x: 1\n", true);     /* the client did not know */
+    CHECK_INT(rig->goaways, ==, 0);
+    h2_headers(rig, 7, "x: 1\n", true);
+}
+
+static const struct {
+    const char *name;
+    void (*act)(struct h2_rig *rig);
+    uint32_t code; /* of GOAWAY */
+} id_games[] = {
+    {"request, answered", request_on_a_stream_that_was_answered, 5},
+    {"data, answered", data_on_a_stream_that_was_answered, 5},
+    {"request, ended", request_on_a_stream_that_was_ended, 5},
+    {"request, cancelled", request_on_a_stream_that_was_cancelled, 5},
+    {"data, cancelled", data_on_a_stream_that_was_cancelled, 5},
+    {"request, skipped", request_on_a_stream_that_was_skipped, 1},
+    {"data, skipped", data_on_a_stream_that_was_skipped, 1},
+    {"request, even", request_on_an_even_stream, 1},
+    {"request, far below", request_far_below_the_last, 1},
+    {"request, malformed", request_on_a_malformed_one, 5},
+    {"request, refused", request_on_a_refused_one, 5},
+    {"two trailers", two_trailers, 5},
+};
+
+TEST(h2_bad, streams_that_are_over_do_not_begin_again)
+{
+    static const size_t steps[] = {SIZE_MAX, 1};
+    for (size_t i = 0; i < PH_COUNT_OF(id_games) * PH_COUNT_OF(steps); i++) {
+        struct h2_rig *rig = h2_rig_bare();
+        rig->config.max_streams = 3;
+        h2_rig_start(rig);
+        h2_hello(rig);
+        h2_headers(rig, 1, H2_GET, true);
+        h2_turn(rig);
+        CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
+        h2_turn(rig);
+        h2_headers(rig, 7, H2_POST, false);
+        h2_headers(rig, 9, H2_GET, true);
+        h2_turn(rig);
+        rig->step = steps[i % 2];
+        id_games[i / 2].act(rig);
+        h2_turn(rig);
+        if (rig->goaways == 0 || rig->last_goaway != id_games[i / 2].code)
+            ph_test_fail(__FILE__, __LINE__, "%s: %s", id_games[i / 2].name, rig->wire);
+        CHECK(h2_is_done(rig, NULL));
+        CHECK_INT(rig->stats.protocol_errors, >=, 1);
+        CHECK_INT(rig->app.closed_cut + rig->app.closed_clean, ==, rig->app.count);
+        h2_rig_free(rig);
+    }
+}
+
+/* We refuse the body of `id` with an answer, which resets what is left of the request. */
+static void refuse_body(struct h2_rig *rig, uint32_t id)
+{
+    size_t i = rig->app.count;
+    h2_headers(rig, id, H2_POST, false);
+    h2_turn(rig);
+    CHECK_INT(h2_respond(rig, i, 403, true), ==, 0);
+    h2_turn(rig);
+    CHECK_INT(rig->last_reset, ==, NGHTTP2_NO_ERROR);
+}
+
+TEST(h2_bad, what_crossed_our_reset_is_passed_over)
 {
     struct h2_rig *rig = h2_rig_new();
-    h2_headers(rig, 5, H2_GET, true);
-    h2_headers(rig, 3, H2_GET, true); /* decreasing: might be trailers that crossed a reset */
+    refuse_body(rig, 1);
+    refuse_body(rig, 3);
+    h2_data(rig, 1, "body that was ", false);
+    h2_data(rig, 1, "on its way", false);
+    h2_headers(rig, 1, "x: trailer\n", true);
+    h2_data(rig, 3, "and its end", true);
+    h2_headers(rig, 5, H2_GET, true); /* with the tables of the trailers */
     h2_turn(rig);
-    CHECK_STR(rig->app.log, "GET h /;end;");
-    CHECK_INT(rig->app.count, ==, 1);
+    CHECK_INT(rig->goaways, ==, 0);
+    CHECK_INT(rig->stats.protocol_errors, ==, 0);
+    CHECK_INT(rig->app.count, ==, 3);
+    h2_data(rig, 3, "", true); /* but it had ended */
+    h2_turn(rig);
+    CHECK_INT(rig->last_goaway, ==, NGHTTP2_STREAM_CLOSED);
     h2_rig_free(rig);
-    rig = h2_rig_bare();
-    rig->config.glitch_burst = 3; /* SETTINGS, and two of them */
-    h2_rig_start(rig);
-    h2_hello(rig);
-    for (int i = 0; i < 3; i++) {
-        CHECK_INT(rig->goaways, ==, 0);
-        h2_headers(rig, i == 0 ? 5 : 3, H2_GET, true);
+}
+
+TEST(h2_bad, a_reset_that_waits_for_the_socket_can_be_crossed)
+{
+    struct h2_rig *rig = h2_rig_new();
+    h2_headers(rig, 1, H2_POST, false);
+    h2_window(rig, 0, 1 << 20);
+    h2_setting(rig, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20);
+    h2_headers(rig, 3, H2_GET, true);
+    h2_turn(rig);
+    rig->no_reading = true;
+    CHECK_INT(h2_respond(rig, 1, 200, false), ==, 0);
+    CHECK_INT(h2_write_zeros(rig, 1, 200000, true), ==, 0);
+    h2_turn(rig);
+    ph_exchange_reset(rig->app.ex[0], NGHTTP2_CANCEL);
+    h2_turn(rig);
+    CHECK_INT(rig->resets, ==, 0);
+    h2_data(rig, 1, "body", false);
+    h2_headers(rig, 1, "x: trailer\n", true);
+    rig->no_reading = false;
+    h2_turn(rig);
+    CHECK_INT(rig->resets, ==, 1);
+    CHECK_INT(rig->goaways, ==, 0);
+    CHECK_INT(rig->stats.protocol_errors, ==, 0);
+    h2_rig_free(rig);
+}
+
+/* More resets at once than are remembered: nothing is held against whom we cannot judge, but it is
+ * charged. */
+TEST(h2_bad, resets_that_are_forgotten_can_be_crossed)
+{
+    enum { BURST = 200 };
+    for (uint32_t count = PH_H2_CROSSING; count <= PH_H2_CROSSING + 1; count++) {
+        struct h2_rig *rig = h2_rig_bare();
+        rig->config.glitch_burst = BURST;
+        rig->config.glitch_rate = 0;
+        h2_rig_start(rig);
+        h2_hello(rig); /* one of the budget */
+        for (uint32_t i = 0; i < count; i++)
+            refuse_body(rig, 2 * i + 1);
+        for (uint32_t i = 0; i < count; i++)
+            h2_headers(rig, 2 * i + 1, "x: trailer\n", true);
         h2_turn(rig);
+        CHECK_INT(rig->goaways, ==, 0);
+        CHECK_INT(rig->stats.protocol_errors, ==, 0);
+        for (uint32_t i = count + 1; i < BURST; i++)
+            h2_headers(rig, 1, "x: trailer\n", true);
+        h2_turn(rig);
+        if (count == PH_H2_CROSSING) {
+            CHECK_INT(rig->last_goaway, ==, NGHTTP2_STREAM_CLOSED);
+        } else {
+            CHECK_INT(rig->goaways, ==, 0);
+            h2_headers(rig, 1, "x: trailer\n", true);
+            h2_turn(rig);
+            CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
+            CHECK_INT(rig->stats.limit_glitch, ==, 1);
+        }
+        h2_rig_free(rig);
     }
-    h2_headers(rig, 1, H2_GET, true);
+}
+
+/* There can be none after it: the client is told to go elsewhere, and gets its answer. */
+TEST(h2_bad, the_last_id_is_served_and_ends_the_connection)
+{
+    struct h2_rig *rig = h2_rig_new();
+    h2_headers(rig, 0x7fffffff, H2_POST, false);
     h2_turn(rig);
-    CHECK_INT(rig->last_goaway, ==, NGHTTP2_ENHANCE_YOUR_CALM);
-    h2_rig_free(rig);
-    rig = h2_rig_new();
-    h2_headers(rig, 0x7fffffff, H2_GET, true); /* the last one there is */
+    H2_EXPECT(rig, wire, "GOAWAY 2147483647 0;");
+    h2_data(rig, 0x7fffffff, "body", false);
+    h2_headers(rig, 0x7fffffff, "x: trailer\n", true);
     h2_turn(rig);
-    CHECK_INT(rig->app.count, ==, 1);
+    CHECK_STR(rig->app.log, "POST h /p;body(body)trailers x=trailer;end;");
+    CHECK(!h2_is_done(rig, NULL));
     CHECK_INT(h2_respond(rig, 0, 200, true), ==, 0);
     h2_turn(rig);
     CHECK_INT(rig->app.closed_clean, ==, 1);
+    bool abort = true;
+    CHECK(h2_is_done(rig, &abort) && !abort);
     h2_rig_free(rig);
 }
 

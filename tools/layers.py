@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fails when a source file includes what its layer may not (docs/architecture.md, "Layers"), grows
-past 900 lines, or says what this tree does not say. usage: tools/layers.py [ROOT]"""
+past 900 lines, depends on the locale, or says what this tree does not say.
+usage: tools/layers.py [ROOT]"""
 
 import re
 import sys
@@ -31,6 +32,8 @@ EXTERNAL = {
     r"Python\.h": set(),
 }
 MAX_LINES = 900
+# Of <ctype.h> and <strings.h>: they follow the locale; base/text.c does not.
+LOCALE = re.compile(r"\b(to(lower|upper)|is(al(pha|num)|x?digit|space|upper|lower)|strn?casecmp)\(")
 UNWANTED = re.compile(r"\b(TODO|XXX|HACK)\b|^\s*#\s*if\s+0\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
@@ -72,6 +75,8 @@ def check(root: Path) -> list[str]:
         for number, line in enumerate(lines, 1):
             if UNWANTED.search(line):
                 errors.append(f"{name}:{number}: unfinished or disabled code: {line.strip()}")
+            if path in core and (follows := LOCALE.search(line)):
+                errors.append(f"{name}:{number}: {follows[1]}() follows the locale")
             if path in core and "python" in line.lower():
                 errors.append(f"{name}:{number}: the core does not know Python")
             found = INCLUDE.match(line)

@@ -337,6 +337,19 @@ void ph_ring_awake(struct ph_ring *ring); /* consumer, after waking: takes the b
 /* Consumer, woken by something else: wants no bell. One that was rung meanwhile stays up. */
 void ph_ring_rise(struct ph_ring *ring);
 
+/* --- Text (text.c) --- */
+
+/* ASCII, not the locale's. */
+static inline char ph_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+/* The same letters, in whatever case. */
+bool ph_text_same(const char *a, size_t a_len, const char *b, size_t b_len);
+bool ph_text_equal(const char *p, size_t n, const char *text);
+/* Without the blanks and tabs around it (RFC 9110 5.6.3). */
+void ph_text_trim(const char **p, size_t *n);
+
 /* --- Maps --- */
 
 uint64_t ph_siphash(const uint8_t key[16], const void *data, size_t n); /* SipHash-2-4 */

@@ -10,7 +10,6 @@
  */
 #include "core.h"
 
-#include <ctype.h>
 #include <unistd.h>
 
 /* Events handed out between two flushes: commands do not wait for the end of a long run. */
@@ -288,26 +287,9 @@ size_t ph_chan_queued(const ph_chan *chan)
 
 /* --- Heads --- */
 
-static bool name_is(const struct ph_field *field, const char *lower)
+static bool name_is(const struct ph_field *field, const char *name)
 {
-    size_t n = strlen(lower);
-    if (field->name_len != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (tolower((unsigned char)field->name[i]) != lower[i])
-            return false;
-    }
-    return true;
-}
-
-static bool is_connection_specific(const struct ph_field *field)
-{
-    char lower[32];
-    if (field->name_len > sizeof(lower))
-        return false;
-    for (size_t i = 0; i < field->name_len; i++)
-        lower[i] = (char)tolower((unsigned char)field->name[i]);
-    return ph_field_is_connection_specific(lower, field->name_len);
+    return ph_text_equal(field->name, field->name_len, name);
 }
 
 /* Sessions and WebSockets are accepted or rejected before anything else. */
@@ -320,9 +302,7 @@ static bool is_asking(const struct ph_chan *chan)
 static bool is_handshake(const struct ph_chan *chan, const struct ph_field *field)
 {
     return (chan->kind == PH_CHAN_WT_SESSION && name_is(field, "wt-protocol")) ||
-           (chan->kind == PH_CHAN_WEBSOCKET &&
-            (name_is(field, "sec-websocket-accept") || name_is(field, "sec-websocket-protocol") ||
-             name_is(field, "sec-websocket-extensions")));
+           (chan->kind == PH_CHAN_WEBSOCKET && ph_ws_field_is_ours(field->name, field->name_len));
 }
 
 /* PH_E_INVAL for a field that may not be sent. `connection` of a response goes on to the exchange,
@@ -333,14 +313,11 @@ static int check_fields(const struct ph_chan *chan, const struct ph_field *field
     for (size_t i = 0; i < n; i++) {
         const char *p = fields[i].value;
         size_t len = fields[i].value_len;
-        while (len > 0 && (*p == ' ' || *p == '\t'))
-            p++, len--;
-        while (len > 0 && (p[len - 1] == ' ' || p[len - 1] == '\t'))
-            len--;
+        ph_text_trim(&p, &len);
         if (!ph_field_name_is_valid(fields[i].name, fields[i].name_len) ||
             !ph_field_value_is_valid(p, len))
             return PH_E_INVAL;
-        if (is_connection_specific(&fields[i]) &&
+        if (ph_field_is_connection_specific(fields[i].name, fields[i].name_len) &&
             (is_asking(chan) || !name_is(&fields[i], "connection")))
             return PH_E_INVAL;
         if (is_handshake(chan, &fields[i]))

@@ -15,9 +15,6 @@
 #include "../wt/wt.h"
 #include "core.h"
 
-#include <ctype.h>
-#include <strings.h>
-
 static const struct ph_chan_ops http_ops;
 
 /* The connection of an exchange over TCP: tcp_front.c put it into the path. NULL for HTTP/3. */
@@ -34,8 +31,7 @@ static void touch(struct ph_tcp_conn *conn)
 
 static bool is_named(const struct ph_field *field, const struct ph_field *other)
 {
-    return field->name_len == other->name_len &&
-           strncasecmp(field->name, other->name, other->name_len) == 0;
+    return ph_text_same(field->name, field->name_len, other->name, other->name_len);
 }
 
 static bool has_field(const struct ph_field *fields, size_t n, const struct ph_field *other)
@@ -165,7 +161,7 @@ void ph_bridge_http_init_headers(struct ph_server *server)
         int rc = ph_config_header(given->items[i], field);
         PH_ASSERT(rc == 0); /* checked when it was set */
         for (size_t k = 0; k < field->name_len; k++)
-            given->items[i][k] = (char)tolower((unsigned char)given->items[i][k]);
+            given->items[i][k] = ph_lower(given->items[i][k]);
         static const struct ph_field names[] = {{"server", "", 6, 0}, {"date", "", 4, 0}};
         if (is_named(field, &names[0]))
             server->headers_flags |= PH_MSG_HAS_SERVER;

@@ -10,9 +10,7 @@
 #include "../tls/tls.h"
 #include "core.h"
 
-#include <ctype.h>
 #include <stdlib.h>
-#include <strings.h>
 
 enum option_type {
     OPT_ADDRESS,
@@ -354,7 +352,7 @@ static bool parse_number(const struct option *opt, const char *value, uint64_t *
     };
     uint64_t factor = *p == '\0' ? 1 : 0;
     for (size_t i = 0; i < PH_COUNT_OF(units); i++) {
-        if (units[i].type == opt->type && strcasecmp(units[i].unit, p) == 0)
+        if (units[i].type == opt->type && ph_text_equal(p, strlen(p), units[i].unit))
             factor = units[i].factor;
     }
     if (factor == 0 || v > UINT64_MAX / factor)
@@ -367,11 +365,11 @@ static bool parse_bool(const char *value, uint64_t *out)
 {
     static const char *const yes[] = {"on", "true", "yes", "1"};
     static const char *const no[] = {"off", "false", "no", "0"};
+    size_t n = strlen(value);
     for (size_t i = 0; i < PH_COUNT_OF(yes); i++) {
-        if (strcasecmp(value, yes[i]) == 0 || strcasecmp(value, no[i]) == 0) {
-            *out = strcasecmp(value, yes[i]) == 0;
+        *out = ph_text_equal(value, n, yes[i]);
+        if (*out || ph_text_equal(value, n, no[i]))
             return true;
-        }
     }
     return false;
 }
@@ -384,7 +382,7 @@ static bool parse_choice(const char *choices, const char *value, uint64_t *out)
     for (const char *p = choices; p != NULL && n > 0; index++) {
         const char *end = strstr(p, ", ");
         size_t len = end != NULL ? (size_t)(end - p) : strlen(p);
-        if (len == n && strncasecmp(p, value, n) == 0) {
+        if (ph_text_same(p, len, value, n)) {
             *out = index;
             return true;
         }
@@ -448,22 +446,17 @@ int ph_config_header(const char *text, struct ph_field *out)
     const char *colon = strchr(text, ':');
     if (colon == NULL)
         return PH_E_INVAL;
-    const char *value = colon + 1 + strspn(colon + 1, " \t");
-    size_t n = strlen(value);
-    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t'))
-        n--;
-    *out = (struct ph_field){text, value, (size_t)(colon - text), n};
-    char lower[64] = "";
-    if (out->name_len >= sizeof(lower) || !ph_field_name_is_valid(text, out->name_len) ||
-        !ph_field_value_is_valid(value, n))
+    const char *value = colon + 1;
+    size_t name_len = (size_t)(colon - text), n = strlen(value);
+    ph_text_trim(&value, &n);
+    *out = (struct ph_field){text, value, name_len, n};
+    if (!ph_field_name_is_valid(text, name_len) || !ph_field_value_is_valid(value, n))
         return PH_E_INVAL;
-    for (size_t i = 0; i < out->name_len && i < sizeof(lower) - 1; i++)
-        lower[i] = (char)tolower((unsigned char)text[i]);
     for (size_t i = 0; i < PH_COUNT_OF(framing); i++) {
-        if (strcmp(lower, framing[i]) == 0)
+        if (ph_text_equal(text, name_len, framing[i]))
             return PH_E_INVAL;
     }
-    return ph_field_is_connection_specific(lower, out->name_len) ? PH_E_INVAL : 0;
+    return ph_field_is_connection_specific(text, name_len) ? PH_E_INVAL : 0;
 }
 
 static int set_text(struct ph_config *config, const struct option *opt, const char *value)

@@ -8,8 +8,6 @@
 #include "../tls/tls.h"
 #include "core.h"
 
-#include <ctype.h>
-
 struct ph_chan_request {
     struct ph_request pub;
     const char **offered;
@@ -18,17 +16,6 @@ struct ph_chan_request {
     struct ph_field *fields;
     char *strings; /* of the head and the fields */
 };
-
-/* White space around a value is not part of it (RFC 9110 5.5). */
-static void trim(const char **p, size_t *n)
-{
-    while (*n > 0 && (**p == ' ' || **p == '\t')) {
-        (*p)++;
-        (*n)--;
-    }
-    while (*n > 0 && ((*p)[*n - 1] == ' ' || (*p)[*n - 1] == '\t'))
-        (*n)--;
-}
 
 static char *put(char *to, const char *from, size_t n)
 {
@@ -52,10 +39,10 @@ struct ph_buf *ph_fields_pack(const struct ph_field *fields, size_t n, const cha
         const char *value = fields[i].value;
         list[i] =
             (struct ph_field){.name_len = fields[i].name_len, .value_len = fields[i].value_len};
-        trim(&value, &list[i].value_len);
+        ph_text_trim(&value, &list[i].value_len); /* is no part of it (RFC 9110 5.5) */
         list[i].name = text;
         for (size_t k = 0; k < fields[i].name_len; k++)
-            text[k] = (char)tolower((unsigned char)fields[i].name[k]);
+            text[k] = ph_lower(fields[i].name[k]);
         text[fields[i].name_len] = '\0';
         text += fields[i].name_len + 1;
         list[i].value = text;

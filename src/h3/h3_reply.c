@@ -8,8 +8,6 @@
  */
 #include "h3_internal.h"
 
-#include <strings.h>
-
 /* Fields of a response up to this many are put together on the stack. */
 enum { FIELDS_INLINE = 32 };
 
@@ -265,10 +263,9 @@ static void exchange_trailers(struct ph_exchange *ex, const struct ph_field *fie
 /* RFC 9110 10.1.1: the client holds its body back until it is wanted. Once. */
 static bool expects_continue(struct ph_h3_request *req)
 {
-    static const char want[] = "100-continue";
     const struct ph_field *field = ph_fields_get(&req->ex.head.fields, "expect");
     if (req->continued || req->out_head || req->in != PH_H3_IN_BODY || req->ex.in_bytes > 0 ||
-        field == NULL || strcasecmp(field->value, want) != 0)
+        field == NULL || !ph_text_equal(field->value, field->value_len, "100-continue"))
         return false;
     req->continued = true;
     return true;

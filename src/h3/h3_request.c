@@ -125,8 +125,9 @@ void ph_h3_request_stop_in(struct ph_h3_request *req, uint64_t code)
 static bool is_socket(const struct ph_h3_request *req)
 {
     const struct ph_h3_conn *conn = req->stream.conn;
+    const char *protocol = req->ex.head.protocol;
     return conn->h3->config.websocket && conn->is_server &&
-           strcasecmp(req->ex.head.protocol, "websocket") == 0;
+           ph_text_equal(protocol, strlen(protocol), "websocket");
 }
 
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it

@@ -28,14 +28,9 @@ static const uint8_t char_class[256] = {
     ['V'] = 2, ['W'] = 2, ['X'] = 2, ['Y'] = 2, ['Z'] = 2,
 };
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
 static bool is_hex(char c)
 {
-    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'f');
+    return (c >= '0' && c <= '9') || (ph_lower(c) >= 'a' && ph_lower(c) <= 'f');
 }
 
 bool ph_field_name_is_valid(const char *p, size_t n)
@@ -66,15 +61,6 @@ bool ph_field_value_is_valid(const char *p, size_t n)
     return n == 0 || (p[0] != ' ' && p[0] != '\t' && p[n - 1] != ' ' && p[n - 1] != '\t');
 }
 
-bool ph_text_equal(const char *p, size_t n, const char *text)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] == '\0' || lower(p[i]) != text[i])
-            return false;
-    }
-    return text[n] == '\0';
-}
-
 bool ph_list_has(const char *p, size_t n, const char *token)
 {
     size_t at = 0;
@@ -100,7 +86,7 @@ bool ph_list_has(const char *p, size_t n, const char *token)
 static bool is_one_of(const char *name, size_t n, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strlen(names[i]) == n && memcmp(names[i], name, n) == 0)
+        if (ph_text_equal(name, n, names[i]))
             return true;
     }
     return false;
@@ -172,7 +158,7 @@ bool ph_authority_is_valid(const char *p, size_t n)
         at = ipv6_literal(p, n);
     } else {
         for (; at < n && p[at] != ':'; at++) {
-            char c = lower(p[at]);
+            char c = ph_lower(p[at]);
             bool unreserved = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
                               c == '.' || c == '_' || c == '~';
             if (!unreserved && !(c == '%' && n - at > 2 && is_hex(p[at + 1]) && is_hex(p[at + 2])))
@@ -267,7 +253,7 @@ int ph_fields_add_lower(struct ph_fields *fields, const char *name, size_t name_
         return rv;
     char *copy = fields->arena + (fields->list[fields->count - 1].name - fields->arena);
     for (size_t i = 0; i < name_len; i++)
-        copy[i] = lower(copy[i]);
+        copy[i] = ph_lower(copy[i]);
     return 0;
 }
 

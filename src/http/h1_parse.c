@@ -84,12 +84,7 @@ int ph_h1_field_line(const char *line, size_t n, struct ph_fields *fields,
         return ph_h1_fault_set(fault, 400, "a field name is malformed");
     const char *value = colon + 1;
     size_t value_len = n - name_len - 1;
-    while (value_len > 0 && (value[0] == ' ' || value[0] == '\t')) {
-        value++;
-        value_len--;
-    }
-    while (value_len > 0 && (value[value_len - 1] == ' ' || value[value_len - 1] == '\t'))
-        value_len--;
+    ph_text_trim(&value, &value_len);
     if (!ph_field_value_is_valid(value, value_len))
         return ph_h1_fault_set(fault, 400, "a field value is malformed");
     if (ph_fields_add_lower(fields, line, name_len, value, value_len, limits) != 0)

@@ -12,8 +12,6 @@
  */
 #include "h2_internal.h"
 
-#include <strings.h>
-
 /* Decoded bytes of a section, as a multiple of what a head may have, above which it is no mistake
  * any more: a few bytes can name the same large field again and again (RFC 7541 7.1). */
 #define BOMB_FACTOR 4
@@ -44,7 +42,7 @@ bool ph_h2_request_is_waiting(const struct ph_h2_stream *stream)
     if (stream->is_continued || stream->out_head || stream->ex.in_bytes > 0)
         return false;
     const struct ph_field *field = ph_fields_get(&stream->ex.head.fields, "expect");
-    return field != NULL && strcasecmp(field->value, "100-continue") == 0;
+    return field != NULL && ph_text_equal(field->value, field->value_len, "100-continue");
 }
 
 /* The peer's turn to send: a body that stands still is given up. While the owner has bytes that it
@@ -109,7 +107,8 @@ static void route(struct ph_h2_stream *stream)
         ph_h2_reply_error(stream, 405);
         return;
     }
-    if (is_connect && (!conn->config->websocket || strcasecmp(head->protocol, "websocket") != 0)) {
+    if (is_connect && (!conn->config->websocket ||
+                       !ph_text_equal(head->protocol, strlen(head->protocol), "websocket"))) {
         ph_h2_reply_error(stream, 501); /* RFC 9220 3 */
         return;
     }

@@ -42,8 +42,7 @@ bool ph_field_name_is_valid(const char *p, size_t n); /* RFC 9110 token, any cas
 bool ph_field_name_is_lower(const char *p, size_t n); /* token without upper case (RFC 9114 4.2) */
 bool ph_field_value_is_valid(
     const char *p, size_t n); /* no CR, LF, NUL, other controls but HTAB; no outer white space */
-bool ph_field_is_connection_specific(const char *name,
-                                     size_t n); /* RFC 9114 4.2, names in lower case */
+bool ph_field_is_connection_specific(const char *name, size_t n); /* RFC 9114 4.2, any case */
 /* Decimal digits only, below 2^63. PH_E_MALFORMED otherwise. */
 int ph_content_length_parse(const char *p, size_t n, uint64_t *out);
 /* host [ ":" port ] without user information: what Host, :authority and targets may hold. Stricter
@@ -365,7 +364,7 @@ void ph_ws_ask_fini(struct ph_ws_ask *ask);
  * (ph_ws_field_is_ours()) and invalid ones. */
 int ph_ws_ask_answer(const struct ph_ws_ask *ask, struct ph_fields *out,
                      const struct ph_field *fields, size_t n, const char *subprotocol);
-bool ph_ws_field_is_ours(const char *name, size_t n); /* names in lower case */
+bool ph_ws_field_is_ours(const char *name, size_t n); /* any case */
 /* Codes that an application may close with (RFC 6455 7.4; 1004 to 1006 and 1015 are never sent). */
 bool ph_ws_code_is_valid(uint32_t code);
 

@@ -17,7 +17,6 @@ size_t ph_fields_put(struct ph_fields *fields, const char *p, size_t n);
 /* ph_fields_add() with the name made lower case. */
 int ph_fields_add_lower(struct ph_fields *fields, const char *name, size_t name_len,
                         const char *value, size_t value_len, const struct ph_http_limits *limits);
-bool ph_text_equal(const char *p, size_t n, const char *lower); /* ASCII, case-insensitive */
 /* true when the comma-separated list holds the token (case-insensitive, parameters ignored). */
 bool ph_list_has(const char *p, size_t n, const char *token);
 /* Fields that no trailer section may carry, because they decide framing or routing (RFC 9110

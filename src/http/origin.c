@@ -16,22 +16,6 @@ struct origin {
     unsigned port; /* the scheme's default when it was not written */
 };
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-static bool equal(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    if (a_len != b_len)
-        return false;
-    for (size_t i = 0; i < a_len; i++) {
-        if (lower(a[i]) != lower(b[i]))
-            return false;
-    }
-    return true;
-}
-
 static bool parse_port(const char *p, size_t n, unsigned *port)
 {
     unsigned value = 0;
@@ -75,9 +59,9 @@ static bool parse_origin(struct origin *out, const char *p, size_t n)
         return false;
     out->scheme = p;
     out->scheme_len = (size_t)(colon - p);
-    out->port = equal(p, out->scheme_len, "https", 5)  ? 443
-                : equal(p, out->scheme_len, "http", 4) ? 80
-                                                       : 0;
+    out->port = ph_text_equal(p, out->scheme_len, "https")  ? 443
+                : ph_text_equal(p, out->scheme_len, "http") ? 80
+                                                            : 0;
     const char *host = colon + 3;
     size_t host_len = (size_t)(p + n - host);
     return memchr(host, '/', host_len) == NULL && parse_host(out, host, host_len);
@@ -85,8 +69,8 @@ static bool parse_origin(struct origin *out, const char *p, size_t n)
 
 static bool is_same(const struct origin *a, const struct origin *b)
 {
-    return a->port == b->port && equal(a->scheme, a->scheme_len, b->scheme, b->scheme_len) &&
-           equal(a->host, a->host_len, b->host, b->host_len);
+    return a->port == b->port && ph_text_same(a->scheme, a->scheme_len, b->scheme, b->scheme_len) &&
+           ph_text_same(a->host, a->host_len, b->host, b->host_len);
 }
 
 /* localhost, *.localhost (RFC 6761 section 6.3), 127.0.0.0/8, [::1]. */
@@ -96,7 +80,7 @@ static bool is_loopback(const struct origin *origin)
     struct ph_addr addr;
     size_t n = origin->host_len;
     const char *p = origin->host;
-    if (equal(p, n, "localhost", 9) || (n > 10 && equal(p + n - 10, 10, ".localhost", 10)))
+    if (ph_text_equal(p, n, "localhost") || (n > 10 && ph_text_equal(p + n - 10, 10, ".localhost")))
         return true;
     if (n > 2 && *p == '[') {
         p++;
@@ -121,7 +105,7 @@ static bool is_listed(const char *const *allowed_origins, size_t count, const ch
         struct origin allowed;
         if (strcmp(text, "*") == 0)
             return true;
-        if (equal(text, strlen(text), p, n)) /* also what is no URL, such as "null" */
+        if (ph_text_equal(p, n, text)) /* also what is no URL, such as "null" */
             return true;
         if (origin != NULL && parse_origin(&allowed, text, strlen(text)) &&
             is_same(origin, &allowed))
@@ -143,9 +127,9 @@ bool ph_origin_is_allowed(const char *const *allowed, size_t n, const struct ph_
         return is_listed(allowed, n, field->value, field->value_len, is_parsed ? &origin : NULL);
     if (!is_parsed || !parse_host(&self, head->authority, head->authority_len))
         return false;
-    bool is_https = equal(origin.scheme, origin.scheme_len, "https", 5);
-    if (is_https && equal(origin.host, origin.host_len, self.host, self.host_len))
+    bool is_https = ph_text_equal(origin.scheme, origin.scheme_len, "https");
+    if (is_https && ph_text_same(origin.host, origin.host_len, self.host, self.host_len))
         return true;
-    bool is_web = is_https || equal(origin.scheme, origin.scheme_len, "http", 4);
+    bool is_web = is_https || ph_text_equal(origin.scheme, origin.scheme_len, "http");
     return is_web && is_loopback(&origin) && is_loopback(&self);
 }

@@ -279,8 +279,10 @@ int ph_ws_ask_read(struct ph_ws_ask *ask, const struct ph_ws_config *config,
 
 bool ph_ws_field_is_ours(const char *name, size_t n)
 {
-    return is(name, n, "sec-websocket-accept") || is(name, n, "sec-websocket-protocol") ||
-           is(name, n, "sec-websocket-extensions") || ph_field_is_connection_specific(name, n);
+    return ph_text_equal(name, n, "sec-websocket-accept") ||
+           ph_text_equal(name, n, "sec-websocket-protocol") ||
+           ph_text_equal(name, n, "sec-websocket-extensions") ||
+           ph_field_is_connection_specific(name, n);
 }
 
 static int add(struct ph_fields *out, const char *name, const char *value)

@@ -9,7 +9,6 @@
 #include "io.h"
 
 #include <netdb.h>
-#include <strings.h>
 #include <unistd.h>
 
 struct target {
@@ -57,7 +56,8 @@ static unsigned port_of(const struct target *target)
  * themselves, and for WebTransport dial [::1] without falling back to 127.0.0.1. */
 static bool is_localhost(const char *host)
 {
-    return strcasecmp(host, "localhost") == 0 || strcasecmp(host, "localhost.") == 0;
+    size_t n = strlen(host);
+    return ph_text_equal(host, n, "localhost") || ph_text_equal(host, n, "localhost.");
 }
 
 /* Whether a socket of this machine can have the address (the port aside). */

@@ -7,18 +7,16 @@
  */
 #include "tls_internal.h"
 
-#include <ctype.h>
-
 #define AES128 "+AES-128-GCM"
 #define AES256 "+AES-256-GCM"
 #define CHACHA "+CHACHA20-POLY1305"
 
-/* Without punctuation, in upper case. */
+/* Without punctuation, in lower case. */
 static const struct {
     const char *name, *priority[2];
 } known[] = {
-    {"AES128GCM", {AES128}},        {"AES256GCM", {AES256}}, {"AESGCM", {AES128, AES256}},
-    {"CHACHA20POLY1305", {CHACHA}}, {"CHACHA20", {CHACHA}},
+    {"aes128gcm", {AES128}},        {"aes256gcm", {AES256}}, {"aesgcm", {AES128, AES256}},
+    {"chacha20poly1305", {CHACHA}}, {"chacha20", {CHACHA}},
 };
 
 static bool take_prefix(const char **p, const char *prefix)
@@ -31,23 +29,24 @@ static bool take_prefix(const char **p, const char *prefix)
 }
 
 /* "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256" and "aes-128-gcm" become
- * "AES128GCM". */
+ * "aes128gcm". */
 static void normalize(char out[64], const char *p, size_t n)
 {
     char name[64];
     size_t len = 0;
     for (size_t i = 0; i < n && len < sizeof(name) - 1; i++) {
-        if (isalnum((unsigned char)p[i]))
-            name[len++] = (char)toupper((unsigned char)p[i]);
+        char c = ph_lower(p[i]);
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
+            name[len++] = c;
     }
     name[len] = '\0';
     const char *from = name;
-    take_prefix(&from, "TLS");
-    if (take_prefix(&from, "ECDHE") && !take_prefix(&from, "ECDSA"))
-        take_prefix(&from, "RSA");
-    take_prefix(&from, "WITH");
+    take_prefix(&from, "tls");
+    if (take_prefix(&from, "ecdhe") && !take_prefix(&from, "ecdsa"))
+        take_prefix(&from, "rsa");
+    take_prefix(&from, "with");
     len = strlen(from);
-    if (len > 6 && (strcmp(from + len - 6, "SHA256") == 0 || strcmp(from + len - 6, "SHA384") == 0))
+    if (len > 6 && (strcmp(from + len - 6, "sha256") == 0 || strcmp(from + len - 6, "sha384") == 0))
         len -= 6;
     memcpy(out, from, len);
     out[len] = '\0';

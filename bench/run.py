@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pronghorn import _core
+
 ROOT = Path(__file__).resolve().parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -65,17 +67,6 @@ def server(command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.terminate()
         process.wait()
-
-
-def make_certificate(folder: Path) -> tuple[str, str]:
-    """By openssl: the peer refuses keys as GnuTLS 3.7 writes them."""
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    subprocess.run(
-        [*command.split(), "-out", cert, "-keyout", key], check=True, capture_output=True
-    )
-    return cert, key
 
 
 def cpu_seconds(pid: int) -> float:
@@ -133,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
 
     certs = tempfile.mkdtemp(prefix="pronghorn-bench-")
-    cert, key = make_certificate(Path(certs))
+    cert, key, _ = _core.dev_certificate(certs)
     ours, peers = options.port, options.port + 1
     pronghorn = [sys.executable, "-m", "pronghorn", "bench.app:app", "--certfile", cert]
     pronghorn += ["--keyfile", key, "--bind", "127.0.0.1:0", "--quic-bind", f"127.0.0.1:{ours}"]

@@ -66,37 +66,108 @@ static int file_replace(int dir, const char *dir_path, const char *name, mode_t 
 
 /* --- Key --- */
 
-/* The key in the file when it is usable: P-256 and readable by its owner alone. */
-static bool key_read(gnutls_x509_privkey_t key, const char *path)
+#define COORDINATE 32 /* bytes of a number on P-256 */
+
+/* PKCS#8 (RFC 5208 5) around an ECPrivateKey (RFC 5915 3) of P-256, up to the private number; and
+ * from there to the public point. All lengths are constant, because all numbers are padded. */
+static const uint8_t before_k[] = {
+    0x30, 0x81,      0x87, 0x02, 0x01, 0x00,                               /* version 0 */
+    0x30, 0x13,      0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, /* id-ecPublicKey */
+    0x06, 0x08,      0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,       /* secp256r1 */
+    0x04, 0x6d,      0x30, 0x6b, 0x02, 0x01, 0x01,                         /* version 1 */
+    0x04, COORDINATE};
+static const uint8_t before_xy[] = {0xa1, 0x44, 0x03, 0x42, 0x00, 0x04}; /* not compressed */
+
+/* A number of GnuTLS, which has a zero in front or lacks some, as wide as the curve wants it. */
+static uint8_t *put_number(uint8_t *p, const gnutls_datum_t *number)
+{
+    const uint8_t *from = number->data;
+    size_t n = number->size;
+    for (; n > COORDINATE; n--, from++)
+        PH_ASSERT(*from == 0);
+    memset(p, 0, COORDINATE - n);
+    memcpy(p + COORDINATE - n, from, n);
+    return p + COORDINATE;
+}
+
+/* The key as text that every reader takes: GnuTLS before 3.8 writes the private number as long as
+ * it happens to be, which strict ones refuse (RFC 5915 3 wants its length fixed). `pem`: caller
+ * owns.
+ */
+static int key_export(gnutls_x509_privkey_t key, gnutls_datum_t *pem)
+{
+    gnutls_ecc_curve_t curve;
+    gnutls_datum_t x = {NULL, 0}, y = {NULL, 0}, k = {NULL, 0};
+    int rv = gnutls_x509_privkey_export_ecc_raw(key, &curve, &x, &y, &k);
+    if (rv < 0)
+        return rv;
+    uint8_t der[sizeof(before_k) + sizeof(before_xy) + 3 * COORDINATE], *p = der;
+    memcpy(p, before_k, sizeof(before_k));
+    p = put_number(p + sizeof(before_k), &k);
+    memcpy(p, before_xy, sizeof(before_xy));
+    p = put_number(p + sizeof(before_xy), &x);
+    p = put_number(p, &y);
+    PH_ASSERT(p == der + sizeof(der));
+    rv = gnutls_pem_base64_encode2("PRIVATE KEY", &(gnutls_datum_t){der, sizeof(der)}, pem);
+    gnutls_memset(der, 0, sizeof(der));
+    gnutls_memset(k.data, 0, k.size);
+    gnutls_free(k.data);
+    gnutls_free(x.data);
+    gnutls_free(y.data);
+    return rv;
+}
+
+static void key_text_free(gnutls_datum_t *pem)
+{
+    if (pem->data != NULL)
+        gnutls_memset(pem->data, 0, pem->size);
+    gnutls_free(pem->data);
+}
+
+static bool is_p256(gnutls_x509_privkey_t key)
+{
+    gnutls_ecc_curve_t curve = GNUTLS_ECC_CURVE_INVALID;
+    return gnutls_x509_privkey_get_pk_algorithm(key) == GNUTLS_PK_ECDSA &&
+           gnutls_x509_privkey_export_ecc_raw(key, &curve, NULL, NULL, NULL) == 0 &&
+           curve == GNUTLS_ECC_CURVE_SECP256R1;
+}
+
+/* The key in the file when it is usable: P-256 and readable by its owner alone. `is_ours`: the file
+ * is as we write it. */
+static bool key_read(gnutls_x509_privkey_t key, const char *path, bool *is_ours)
 {
     struct stat st;
-    gnutls_datum_t file;
+    gnutls_datum_t file, text = {NULL, 0};
     if (stat(path, &st) != 0 || (st.st_mode & 077) != 0 ||
         ph_tls_file_read(&file, "key", path, NULL) != 0)
         return false;
-    gnutls_ecc_curve_t curve = GNUTLS_ECC_CURVE_INVALID;
-    bool ok = gnutls_x509_privkey_import(key, &file, GNUTLS_X509_FMT_PEM) == 0 &&
-              gnutls_x509_privkey_get_pk_algorithm(key) == GNUTLS_PK_ECDSA &&
-              gnutls_x509_privkey_export_ecc_raw(key, &curve, NULL, NULL, NULL) == 0 &&
-              curve == GNUTLS_ECC_CURVE_SECP256R1;
+    bool ok = gnutls_x509_privkey_import(key, &file, GNUTLS_X509_FMT_PEM) == 0 && is_p256(key);
+    *is_ours = ok && key_export(key, &text) == 0 && text.size == file.size &&
+               memcmp(text.data, file.data, file.size) == 0;
+    key_text_free(&text);
     ph_tls_file_free(&file);
     return ok;
+}
+
+static int key_write(gnutls_x509_privkey_t key, int dir, const char *dir_path, struct ph_err *err)
+{
+    gnutls_datum_t text = {NULL, 0};
+    int got = key_export(key, &text);
+    if (got < 0)
+        return ph_fail(err, PH_E_TLS, "a development key cannot be written: %s",
+                       gnutls_strerror(got));
+    int rv = file_replace(dir, dir_path, KEY_NAME, 0600, &text, err);
+    key_text_free(&text);
+    return rv;
 }
 
 static int key_make(gnutls_x509_privkey_t key, int dir, const char *dir_path, struct ph_err *err)
 {
     int got = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
                                            GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
-    gnutls_datum_t pem = {NULL, 0};
-    if (got >= 0)
-        got = gnutls_x509_privkey_export2_pkcs8(key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN,
-                                                &pem);
     if (got < 0)
         return ph_fail(err, PH_E_TLS, "a development key cannot be made: %s", gnutls_strerror(got));
-    int rv = file_replace(dir, dir_path, KEY_NAME, 0600, &pem, err);
-    gnutls_memset(pem.data, 0, pem.size);
-    gnutls_free(pem.data);
-    return rv;
+    return key_write(key, dir, dir_path, err);
 }
 
 /* --- Certificate --- */
@@ -202,10 +273,13 @@ static int renew(const char *dir_path, const char *cert_path, const char *key_pa
     gnutls_x509_crt_t crt;
     PH_ASSERT(gnutls_x509_privkey_init(&key) == 0);
     PH_ASSERT(gnutls_x509_crt_init(&crt) == 0);
-    if (!key_read(key, key_path)) {
+    bool is_ours = false;
+    if (!key_read(key, key_path, &is_ours)) {
         gnutls_x509_privkey_deinit(key); /* may hold the remains of an import */
         PH_ASSERT(gnutls_x509_privkey_init(&key) == 0);
         rv = key_make(key, dir, dir_path, err);
+    } else if (!is_ours) {
+        rv = key_write(key, dir, dir_path, err); /* the same key, so that everybody can read it */
     }
     if (rv == 0 && !cert_read(crt, key, cert_path, now)) {
         gnutls_x509_crt_deinit(crt);

@@ -5,11 +5,13 @@ import datetime
 import hashlib
 import logging
 import ssl
+from pathlib import Path
 
 import pronghorn
 from certs import DAY, NOW, key_pem, new_key, pem
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from harness import aio
 from pronghorn import _core, certificates
 from wt_client import dial
@@ -39,6 +41,23 @@ async def serve_briefly(running):
     await asyncio.sleep(0)  # the watch has begun when this turn of the loop is over
     running.shutdown()
     await serve
+
+
+def test_every_key_is_one_that_strict_readers_take(tmp_path):
+    """Numbers on the curve have a fixed width (RFC 5915 3); as long as they happen to be, three
+    keys of four would be refused."""
+    for number in range(50):
+        cert, key, _ = _core.dev_certificate(tmp_path / str(number))
+        private = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        certificate = x509.load_pem_x509_certificate(Path(cert).read_bytes())
+        assert certificate.public_key() == private.public_key()
+        written = private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        assert written == Path(key).read_bytes()
 
 
 def hash_in(folder):

@@ -367,6 +367,35 @@ TEST(tls_dev, damage_is_repaired)
     fixture_fini(&fx);
 }
 
+/* By a GnuTLS that pads nothing, or by hand. */
+TEST(tls_dev, a_key_that_is_not_written_as_ours_stays_and_is_written_anew)
+{
+    struct fixture fx;
+    fixture_init(&fx);
+    struct dev dev;
+    CHECK_INT(dev_make(fx.dir, &dev), ==, 0);
+    uint8_t first[32];
+    memcpy(first, dev.sha256, 32);
+    gnutls_datum_t ours, now;
+    char other[1000];
+    CHECK(gnutls_load_file(dev.key, &ours) == 0);
+    int n = snprintf(other, sizeof(other), "a note\n%s", (const char *)ours.data);
+    fixture_write(&fx, "dev-key.pem", other, (size_t)n);
+    CHECK(chmod(dev.key, 0600) == 0);
+    CHECK_INT(dev_make(fx.dir, &dev), ==, 0);
+    CHECK_MEM(first, dev.sha256, 32);
+    dev_load(&dev);
+    CHECK(gnutls_load_file(dev.key, &now) == 0);
+    CHECK_INT(now.size, ==, ours.size);
+    CHECK_MEM(now.data, ours.data, ours.size);
+    struct stat st;
+    CHECK(stat(dev.key, &st) == 0);
+    CHECK_INT(st.st_mode & 0777, ==, 0600);
+    gnutls_free(ours.data);
+    gnutls_free(now.data);
+    fixture_fini(&fx);
+}
+
 TEST(tls_dev, starts_at_the_same_moment_agree)
 {
     struct fixture fx;

@@ -531,9 +531,10 @@ static PyObject *server_peer(PyObject *self, PyObject *args)
     int fd;
     if (!PyArg_ParseTuple(args, "Hi:peer", &worker, &fd))
         return NULL;
-    if (server->core == NULL || server->stopped) {
-        PyErr_SetString(PyExc_RuntimeError, "the server is closed");
-        return NULL;
+    if (server->core == NULL || server->stopped) { /* there is nobody to pass on for any more */
+        if (fd >= 0)
+            close(fd);
+        Py_RETURN_NONE;
     }
     if (server->started && server_check_thread(server) < 0)
         return NULL;

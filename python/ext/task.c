@@ -272,6 +272,14 @@ static PyObject *run_forward(PyObject *self, void *name)
     return NULL;
 }
 
+/* What the application was called with; None once it has ended. */
+static PyObject *run_scope(PyObject *self, void *Py_UNUSED(closure))
+{
+    const Run *run = (Run *)self;
+    PyObject *scope = run->channel != NULL ? run->channel->scope : NULL;
+    return Py_NewRef(scope != NULL ? scope : Py_None);
+}
+
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Run *run = (Run *)self;
@@ -321,6 +329,7 @@ static PyGetSetDef run_getset[] = {
     {"cr_code", run_forward, NULL, NULL, "cr_code"},
     {"cr_frame", run_forward, NULL, NULL, "cr_frame"},
     {"cr_running", run_forward, NULL, NULL, "cr_running"},
+    {"scope", run_scope, NULL, PyDoc_STR("What the application was called with."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -9,7 +9,15 @@ asyncio.run(serve(app, Config(bind="localhost:8000")))
 from ._core import __version__
 from .config import Config
 from .errors import ClientDisconnected, ConfigError, StartupError, UserCodeError
-from .server import Server, dev_certificate_sha256, quic_port, run, serve, stats
+from .server import (
+    Server,
+    dev_certificate_sha256,
+    quic_port,
+    run,
+    serve,
+    stats,
+    wait_stopping,
+)
 
 __all__ = [
     "ClientDisconnected",
@@ -24,4 +32,5 @@ __all__ = [
     "run",
     "serve",
     "stats",
+    "wait_stopping",
 ]

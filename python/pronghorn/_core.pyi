@@ -66,7 +66,8 @@ class Server:
         """Takes the descriptor on which other workers pass packets on. Before start()."""
 
     def peer(self, worker: int, fd: int, /) -> None:
-        """Takes the descriptor on which another worker gets its packets; -1: it is gone."""
+        """Takes the descriptor on which another worker gets its packets; -1: it is gone. Once
+        stopped it only closes the descriptor."""
 
     def hand_over(self) -> None:
         """A successor reads the UDP sockets from now on. Before drain()."""
@@ -108,7 +109,8 @@ class Server:
         certificate). Empty once closed."""
 
     def tasks(self) -> list[Task[Any]]:
-        """Application tasks that are running."""
+        """Application tasks that are running. The coroutine of each has what the application was
+        called with as `scope`; None once it has ended."""
 
     def cancel_all(self) -> int:
         """Cancels every application task; how many there were."""

@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ NOTICE_WAIT = 0.25  # seconds that handlers get to see that their peer is gone b
 FORCE_WAIT = 0.8  # seconds for everything that is left to do once a second signal came
 SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
 STOP_SLACK = 5.0  # seconds past the drain's deadline after which the core is stopped anyhow
+STILL_EVERY = 2.0  # seconds between two lines about what a stop waits for; a tenth of long waits
+STILL_PATHS = 3  # of what is under way, in such a line
 
 ShutdownTrigger = Callable[..., Awaitable[Any]]
 
@@ -86,6 +89,7 @@ class Server:
         self._watch = LoopWatch(0.0, 0.0)
         self._endpoint: metrics.Endpoint | None = None
         self._should_exit = False
+        self._has_signals = False
         self._failure: BaseException | None = None
         self._sockets: list[socket.socket] = []
         self._serving: asyncio.Task[None] | None = None
@@ -145,6 +149,11 @@ class Server:
             raise self._failure
         if not self.started.is_set():
             raise StartupError("the server was stopped before it was started")
+
+    async def wait_stopping(self) -> None:
+        """Returns when a stop begins: the time for answers without an end, such as streams of
+        events, to come to one. In the loop of the server."""
+        await self._exit.wait()
 
     def stats(self) -> dict[str, int]:
         """Counters since the start; {} before it. Lines of the log that were dropped on their way
@@ -377,19 +386,24 @@ class Server:
         application clean up. A second signal cuts each of these waits short."""
         assert self._core is not None and self._loop is not None
         core, loop = self._core, self._loop
+        self._exit.set()  # whatever the reason
         deadline = loop.time() + seconds
+        tasks = len(core.tasks())
         log.log.info(
-            "stopping tasks=%d graceful_timeout=%g pid=%d", len(core.tasks()), seconds, os.getpid()
-        )
+            "stopping tasks=%d graceful_timeout=%g%s pid=%d",
+            tasks, seconds, under_way(core), os.getpid(),
+        )  # fmt: skip
         core.drain(int(seconds * 1000))
-        await first(self._stopped.wait(), self._force.wait(), timeout=seconds + STOP_SLACK)
-        await self._wait_for_tasks(max(deadline - loop.time(), NOTICE_WAIT))
-        if core.cancel_all() > 0:
+        await self._wait_for_end(deadline, max(STILL_EVERY, seconds / 10))
+        await self._wait_for_tasks(NOTICE_WAIT)
+        left = under_way(core)
+        if (tasks := core.cancel_all()) > 0:
+            log.log.info("server: cancelled tasks=%d%s", tasks, left)
             await self._wait_for_tasks(CANCEL_WAIT)
         if self._force.is_set():
             core.drain(0)
-            if tasks := core.tasks():
-                await asyncio.wait(tasks, timeout=self.patience())
+            if running := core.tasks():
+                await asyncio.wait(running, timeout=self.patience())
             await first(self._stopped.wait(), timeout=self.patience())
         for task in core.tasks():
             log.log.warning("server: task did not end when cancelled name=%s", task.get_name())
@@ -397,6 +411,33 @@ class Server:
         if self._force.is_set():
             self.exit_code = 1
         log.log.info("stopped pid=%d", os.getpid())
+
+    async def _wait_for_end(self, deadline: float, every: float) -> None:
+        """Until connections and tasks have ended; meanwhile says which have not."""
+        assert self._core is not None and self._loop is not None
+        hint = ", a second signal stops at once" if self._has_signals else ""
+        while not self._force.is_set():
+            left, tasks = deadline - self._loop.time(), self._core.tasks()
+            stopped = self._stopped.is_set()
+            if stopped and (not tasks or left <= 0):
+                return
+            slack = 0.0 if stopped else STOP_SLACK
+            pause = every if left > every else max(left, 0.0) + slack
+            await first(
+                asyncio.wait(tasks) if stopped else self._stopped.wait(),
+                self._force.wait(),
+                timeout=pause,
+            )
+            if self._force.is_set() or self._stopped.is_set() != stopped:
+                continue
+            if left <= every:
+                return
+            tasks = self._core.tasks()
+            if tasks or not stopped:
+                log.log.info(
+                    "server: still under way seconds_left=%.0f tasks=%d%s%s",
+                    left - pause, len(tasks), under_way(self._core), hint,
+                )  # fmt: skip
 
     async def _wait_for_tasks(self, seconds: float) -> None:
         assert self._core is not None
@@ -436,6 +477,7 @@ class Server:
             yield
             return
         assert self._loop is not None
+        self._has_signals = True
         loop, count, last = self._loop, 0, (0, -SIGNAL_ECHO)
 
         def on_signal(number: int, frame: object) -> None:
@@ -583,6 +625,13 @@ def quic_port() -> int | None:
     return _running[-1].quic_port() if _running else None
 
 
+async def wait_stopping() -> None:
+    """Returns when a stop of the running server begins. RuntimeError: there is none."""
+    if not _running:
+        raise RuntimeError("no server runs in this process")
+    await _running[-1].wait_stopping()
+
+
 def stats() -> dict[str, int]:
     """The counters of the running server; {} when there is none."""
     return _running[-1].stats() if _running else {}
@@ -619,6 +668,20 @@ async def first(*awaitables: Awaitable[Any], timeout: float | None = None) -> No
             task.cancel()
         if ours:
             await asyncio.wait(ours)
+
+
+def under_way(core: _core.Server) -> str:
+    """What a stop waits for: ` connections=2 http=1 websocket=1 paths=/events,/ws`."""
+    stats = core.stats()
+    scopes = [scope for task in core.tasks() if (scope := task.get_coro().scope)]
+    paths = list(dict.fromkeys(log.printable(str(scope.get("path", ""))) for scope in scopes))
+    text = f" connections={stats['conns_accepted'] - stats['conns_closed']}"
+    for kind, count in sorted(Counter(str(scope.get("type")) for scope in scopes).items()):
+        text += f" {kind}={count}"
+    if paths:
+        text += f" paths={','.join(paths[:STILL_PATHS])}"
+        text += ",..." if len(paths) > STILL_PATHS else ""
+    return text
 
 
 def port_of(address: str) -> int:

@@ -133,8 +133,11 @@ class WorkerServer(Server):
             self._link.send("pong")
         elif op == "stats":
             self._link.send("stats", counters=self.metrics(), serial=message["serial"])
-        elif op == "peer" and self._core is not None:
-            self._core.peer(message["worker"], fd)
+        elif op == "peer":
+            if self._core is not None:
+                self._core.peer(message["worker"], fd)
+            elif fd >= 0:
+                os.close(fd)
         elif op == "hand_over" and self._core is not None:
             self._core.hand_over()
         elif op == "reopen":

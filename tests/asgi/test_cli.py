@@ -166,6 +166,77 @@ def test_what_does_not_finish_in_time_is_cancelled(folder):
     assert re.search("^cancelled$.*^lifespan.shutdown$", server.output, re.MULTILINE | re.DOTALL)
 
 
+EVENTS = """
+import asyncio, pronghorn
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"data: first\\n\\n", "more_body": True})
+    if scope["path"] == "/until-told":
+        await pronghorn.wait_stopping()
+        await send({"type": "http.response.body", "body": b"data: last\\n\\n"})
+        return
+    await receive()
+    try:
+        print((await receive())["type"])
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled")
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stream_of_events_may_wait_for_the_stop(folder, workers):
+    (folder / "events.py").write_text(EVENTS)
+    args = ["--port", "0", "--lifespan", "off", "--graceful-timeout", "3600", "--workers", workers]
+    with command(folder, "events:app", *args) as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        with client, client.makefile("rb") as answer:
+            client.sendall(b"GET /until-told HTTP/1.1\r\nHost: a\r\n\r\n")
+            while answer.readline() != b"data: first\n":
+                pass
+            server.signal(signal.SIGTERM)
+            assert answer.read().endswith(b"data: last\n\n\r\n0\r\n\r\n")
+        assert server.end() == 0
+
+
+def test_a_stream_of_events_that_waits_for_nothing_is_told_at_the_deadline(folder):
+    """Disconnect first, as of a client that left; then it is cancelled."""
+    (folder / "events.py").write_text(EVENTS)
+    args = ["--port", "0", "--lifespan", "off", "--graceful-timeout", "0.2"]
+    with command(folder, "events:app", *args) as server:
+        client = socket.create_connection(server.address("tcp"), timeout=30)
+        with client, client.makefile("rb") as answer:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            while answer.readline() != b"data: first\n":
+                pass
+            server.signal(signal.SIGTERM)
+            with pytest.raises(ConnectionResetError):  # it is not whole, and does not look so
+                answer.read()
+        assert server.end() == 0
+    said = re.findall("^(?:http.disconnect|cancelled|.*server: cancelled .*)$", server.output, re.M)
+    assert said[0] == "http.disconnect"
+    assert re.search(r"server: cancelled tasks=1 connections=0 http=1 paths=/$", said[1])
+    assert said[2:] == ["cancelled"]
+
+
+def test_a_stop_says_what_it_waits_for(folder):
+    with command(folder, "main:app", "--port", "0", "--graceful-timeout", "9") as server:
+        with socket.create_connection(server.address("tcp"), timeout=30) as client:
+            client.sendall(b"GET /forever?secret HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.line("^waiting$")
+            server.signal(signal.SIGINT)
+            what = "connections=1 http=1 paths=/forever"
+            server.line(f"stopping tasks=1 graceful_timeout=9 {what} pid=")
+            server.line(
+                f"server: still under way seconds_left=7 tasks=1 {what},"
+                " a second signal stops at once$"
+            )
+            server.signal(signal.SIGTERM)
+        assert server.end() == 1
+
+
 @pytest.mark.parametrize(("path", "said"), [("/forever", "cancelled"), ("/stubborn", "refused")])
 def test_71_I2_a_second_signal_stops_at_once(folder, path, said):
     """Also when a handler does not let itself be cancelled."""

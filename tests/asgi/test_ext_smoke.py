@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import threading
 import weakref
@@ -427,6 +428,26 @@ async def test_close_from_within_callbacks_and_applications() -> None:
         while core.tasks():
             await asyncio.sleep(0)
         writer.close()
+
+
+@aio
+async def test_a_stopped_server_needs_no_peers() -> None:
+    """It may be told of another worker while its application shuts down."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    stopped = asyncio.Event()
+    core = _core.Server([("insecure_bind", "127.0.0.1:0")])
+    core.start(app, asyncio.get_running_loop(), on_stopped=stopped.set)
+    core.drain(0)
+    await asyncio.wait_for(stopped.wait(), 20)
+    ours, theirs = socket.socketpair()
+    with ours:
+        core.peer(1, theirs.detach())
+        assert ours.recv(1) == b""  # it was closed
+    core.peer(1, -1)
+    core.close()
 
 
 @aio

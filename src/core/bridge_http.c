@@ -11,8 +11,6 @@
  * is then touched so that the flush writes it; one of HTTP/3 is scheduled by the QUIC endpoint
  * itself.
  */
-#include "../h3/h3.h"
-#include "../wt/wt.h"
 #include "core.h"
 
 static const struct ph_chan_ops http_ops;

@@ -13,7 +13,6 @@
  * transport does not get back. The channel is told of the end as soon as it is known, while frames
  * may still be on their way out.
  */
-#include "../h3/h3.h"
 #include "core.h"
 
 struct ph_bridge_ws {

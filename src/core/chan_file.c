@@ -104,7 +104,7 @@ static void file_done(struct ph_chan_file *file)
 static void file_failed(struct ph_chan_file *file, const char *why)
 {
     struct ph_chan *chan = file->chan;
-    struct ph_msg reset = {.kind = PH_DOWN_RESET, .chan = chan, .a = PH_HTTP_INTERNAL_ERROR};
+    struct ph_msg reset = {.kind = PH_DOWN_RESET, .chan = chan, .a = PH_H3_INTERNAL_ERROR};
     ph_log(PH_LOG_WARNING, "http: response aborted error=\"%s\"", why);
     ph_chan_io_command(chan, &reset); /* drops the file */
 }

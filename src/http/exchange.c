@@ -1,7 +1,7 @@
 /*
  * exchange.c - one request with its response, whatever the version of HTTP.
  *
- *      engine (h1, h3) --on_body, on_end--> exchange --> sink (owner)
+ *      engine (h1, h2, h3) --on_body, on_end--> exchange --> sink (owner)
  *      owner --respond, write, trailers--> exchange (checks) --ops--> engine
  *
  * The engine is told only what RFC 9110 allows: fields that are well-formed and not the
@@ -156,7 +156,7 @@ int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_fiel
 /* The application said one length and means another. */
 static int break_off(struct ph_exchange *ex)
 {
-    ph_exchange_reset(ex, PH_HTTP_INTERNAL_ERROR);
+    ph_exchange_reset(ex, PH_H3_INTERNAL_ERROR);
     return PH_E_INVAL;
 }
 

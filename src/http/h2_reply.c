@@ -16,8 +16,6 @@
 #define FIELDS_INLINE 32
 /* A response that waits is looked at this often within write_stall_timeout. */
 #define STALL_LOOKS 8
-/* Error codes of HTTP/3, in which owners speak, begin here (RFC 9114 8.1). */
-#define H3_CODES UINT64_C(0x100)
 
 /* --- Pieces --- */
 
@@ -469,22 +467,22 @@ static void on_consume(struct ph_exchange *ex, size_t n)
     }
 }
 
-/* The name that HTTP/2 has for a code of HTTP/3. */
+/* The name that HTTP/2 has for a code of HTTP/3; its own (RFC 9113 7), which are smaller, stay. */
 static uint32_t code_of(uint64_t code)
 {
     static const struct {
         uint64_t h3;
         uint32_t h2;
     } names[] = {
-        {0x100, NGHTTP2_NO_ERROR},
-        {0x101, NGHTTP2_PROTOCOL_ERROR},
-        {0x107, NGHTTP2_ENHANCE_YOUR_CALM},
-        {0x10b, NGHTTP2_REFUSED_STREAM},
-        {0x10c, NGHTTP2_CANCEL},
-        {0x10e, NGHTTP2_PROTOCOL_ERROR},
-        {0x10f, NGHTTP2_CONNECT_ERROR},
+        {PH_H3_NO_ERROR, NGHTTP2_NO_ERROR},
+        {PH_H3_GENERAL_PROTOCOL_ERROR, NGHTTP2_PROTOCOL_ERROR},
+        {PH_H3_EXCESSIVE_LOAD, NGHTTP2_ENHANCE_YOUR_CALM},
+        {PH_H3_REQUEST_REJECTED, NGHTTP2_REFUSED_STREAM},
+        {PH_H3_REQUEST_CANCELLED, NGHTTP2_CANCEL},
+        {PH_H3_MESSAGE_ERROR, NGHTTP2_PROTOCOL_ERROR},
+        {PH_H3_CONNECT_ERROR, NGHTTP2_CONNECT_ERROR},
     };
-    if (code < H3_CODES)
+    if (code < PH_H3_NO_ERROR)
         return (uint32_t)code;
     for (size_t i = 0; i < PH_COUNT_OF(names); i++) {
         if (names[i].h3 == code)

@@ -3,8 +3,8 @@
  * HTTP/1.1 and HTTP/2.
  *
  * An exchange is one request with its response. An engine (h1, h2, h3) creates it when a head is
- * complete and valid; the sink (core/bridge.c) gets its events and answers through the functions
- * below. I/O thread.
+ * complete and valid; the sink (core/bridge_http.c) gets its events and answers through the
+ * functions below. I/O thread.
  */
 #ifndef PH_HTTP_H
 #define PH_HTTP_H
@@ -119,8 +119,27 @@ struct ph_exchange_ops {
     void (*upgrade)(struct ph_exchange *ex, const struct ph_field *fields, size_t n);
 };
 
-/* The error code given to ops->reset when our own application broke the response (RFC 9114 8.1). */
-#define PH_HTTP_INTERNAL_ERROR UINT64_C(0x102)
+/* The codes that owners and exchanges speak in, whatever the version (RFC 9114 8.1). HTTP/2 has
+ * names of its own for them (h2_reply.c), HTTP/1.1 has none. */
+enum {
+    PH_H3_NO_ERROR = 0x100,
+    PH_H3_GENERAL_PROTOCOL_ERROR = 0x101,
+    PH_H3_INTERNAL_ERROR = 0x102,
+    PH_H3_STREAM_CREATION_ERROR = 0x103,
+    PH_H3_CLOSED_CRITICAL_STREAM = 0x104,
+    PH_H3_FRAME_UNEXPECTED = 0x105,
+    PH_H3_FRAME_ERROR = 0x106,
+    PH_H3_EXCESSIVE_LOAD = 0x107,
+    PH_H3_ID_ERROR = 0x108,
+    PH_H3_SETTINGS_ERROR = 0x109,
+    PH_H3_MISSING_SETTINGS = 0x10a,
+    PH_H3_REQUEST_REJECTED = 0x10b,
+    PH_H3_REQUEST_CANCELLED = 0x10c,
+    PH_H3_REQUEST_INCOMPLETE = 0x10d,
+    PH_H3_MESSAGE_ERROR = 0x10e,
+    PH_H3_CONNECT_ERROR = 0x10f,
+    PH_H3_VERSION_FALLBACK = 0x110
+};
 
 /* Owner's side. on_closed is last; the exchange is freed after it. */
 struct ph_exchange_sink {

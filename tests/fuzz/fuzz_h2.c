@@ -385,7 +385,7 @@ static void finish(struct run *run)
         if (seen->ex->out == PH_EX_HEAD)
             ph_exchange_respond(seen->ex, 200, NULL, 0, true);
         else if (seen->ex->out == PH_EX_BODY)
-            ph_exchange_reset(seen->ex, PH_HTTP_INTERNAL_ERROR);
+            ph_exchange_reset(seen->ex, PH_H3_INTERNAL_ERROR);
         turn(run, SIZE_MAX);
     }
     run->engine->ops->drain(run->engine);

@@ -3,6 +3,7 @@
  * accepts is well-formed.
  */
 #include "../../src/h3/h3.h"
+#include "../../src/http/http.h"
 
 #include <stdlib.h>
 

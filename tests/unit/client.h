@@ -14,6 +14,7 @@
 #define PH_TEST_CLIENT_H
 
 #include "../../src/h3/h3.h"
+#include "../../src/http/http.h"
 #include "../../src/io/io.h"
 #include "../../src/quic/quic.h"
 #include "../../src/wt/wt.h"

@@ -133,7 +133,7 @@ TEST(chan_file, a_file_that_ends_early_resets)
     CHECK_INT(ph_chan_send_file(chan, fd, SIZE - 100, 5000, true), ==, 0);
     until(&rig, chan, SIZE);
     CHECK_INT(rig_engine_of(chan)->resets, ==, 1);
-    CHECK_INT(rig_engine_of(chan)->code, ==, PH_HTTP_INTERNAL_ERROR);
+    CHECK_INT(rig_engine_of(chan)->code, ==, PH_H3_INTERNAL_ERROR);
     CHECK(!is_open(fd));
     CHECK_INT(ph_chan_queued(chan), ==, 0);
     rig_fini(&rig);

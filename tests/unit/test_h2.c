@@ -272,7 +272,7 @@ TEST(h2, bytes_that_nobody_takes_go_back_to_the_connection)
         if (id % 4 == 1)
             h2_rst(rig, id, NGHTTP2_CANCEL);
         else
-            ph_exchange_reset(rig->app.ex[id / 2], PH_HTTP_INTERNAL_ERROR);
+            ph_exchange_reset(rig->app.ex[id / 2], PH_H3_INTERNAL_ERROR);
         for (int i = 0; i < 8 && id % 4 != 1; i++) /* on their way meanwhile */
             h2_data(rig, id, piece, false);
         h2_turn(rig);
@@ -487,7 +487,7 @@ TEST(h2, response_that_is_cut_is_reset)
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     CHECK_INT(h2_write(rig, 0, "begin", false), ==, 0);
     h2_turn(rig);
-    ph_exchange_reset(rig->app.ex[0], PH_HTTP_INTERNAL_ERROR);
+    ph_exchange_reset(rig->app.ex[0], PH_H3_INTERNAL_ERROR);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(begin);RST 1 2;");
     CHECK_INT(rig->app.closed_cut, ==, 1);
@@ -505,7 +505,7 @@ TEST(h2, what_was_answered_leaves_before_a_cut_in_the_same_turn)
     h2_turn(rig);
     CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
     CHECK_INT(h2_write(rig, 0, "begin", false), ==, 0);
-    ph_exchange_reset(rig->app.ex[0], PH_HTTP_INTERNAL_ERROR);
+    ph_exchange_reset(rig->app.ex[0], PH_H3_INTERNAL_ERROR);
     h2_turn(rig);
     H2_EXPECT(rig, wire, "HEADERS 1 :status=200;DATA 1(begin);RST 1 2;");
     CHECK_INT(rig->app.closed_cut, ==, 1);
@@ -616,7 +616,7 @@ TEST(h2, E13_tunnel_that_dies_ends_its_stream_alone)
     }
     h2_turn(rig);
     h2_rst(rig, 3, NGHTTP2_CANCEL);                                /* by the client */
-    ph_exchange_reset(rig->app.ex[2], PH_HTTP_INTERNAL_ERROR);     /* by us */
+    ph_exchange_reset(rig->app.ex[2], PH_H3_INTERNAL_ERROR);       /* by us */
     h2_data(rig, 7, "\xff\xff\xff, which is no WebSocket", false); /* nothing of ours here */
     h2_turn(rig);
     CHECK_INT(rig->app.closed_cut, ==, 2);

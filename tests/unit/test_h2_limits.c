@@ -295,7 +295,7 @@ TEST(h2_limits, resets_of_the_application_are_not_the_clients)
         h2_headers(rig, 2 * i + 1, H2_POST, false);
         h2_turn(rig);
         if (i % 2 == 0)
-            ph_exchange_reset(rig->app.ex[i], PH_HTTP_INTERNAL_ERROR);
+            ph_exchange_reset(rig->app.ex[i], PH_H3_INTERNAL_ERROR);
         else
             CHECK_INT(h2_respond(rig, i, 200, true), ==, 0); /* early: RST_STREAM NO_ERROR */
         h2_turn(rig);

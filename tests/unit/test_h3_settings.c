@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include "../../src/h3/h3.h"
+#include "../../src/http/http.h"
 
 #define BYTES(s) ((const uint8_t *)(s)), (sizeof(s) - 1)
 

@@ -346,18 +346,11 @@ int ph_chan_respond(ph_chan *chan, int status, const ph_field *fields, size_t fi
         return PH_E_CLOSED;
     if (chan->app.head_sent || chan->app.ended)
         return PH_E_STATE;
-    unsigned flags = fin ? PH_MSG_FIN : 0;
-    for (size_t i = 0; i < fields_len; i++) {
-        if (name_is(&fields[i], "server"))
-            flags |= PH_MSG_HAS_SERVER;
-        if (name_is(&fields[i], "date"))
-            flags |= PH_MSG_HAS_DATE;
-    }
     chan->app.head_sent = is_final;
     chan->app.rejected = is_session;
     chan->app.ended = fin;
     struct ph_msg msg = {.kind = PH_DOWN_RESPOND,
-                         .flags = (uint16_t)flags,
+                         .flags = fin ? PH_MSG_FIN : 0,
                          .n = (uint32_t)fields_len,
                          .chan = chan,
                          .s = {.buf = ph_fields_pack(fields, fields_len, NULL)},

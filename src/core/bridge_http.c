@@ -27,15 +27,10 @@ static void touch(struct ph_tcp_conn *conn)
         ph_tcp_front_touch(conn);
 }
 
-static bool is_named(const struct ph_field *field, const struct ph_field *other)
-{
-    return ph_text_same(field->name, field->name_len, other->name, other->name_len);
-}
-
 static bool has_field(const struct ph_field *fields, size_t n, const struct ph_field *other)
 {
     for (size_t i = 0; i < n; i++) {
-        if (is_named(&fields[i], other))
+        if (ph_text_same(fields[i].name, fields[i].name_len, other->name, other->name_len))
             return true;
     }
     return false;
@@ -75,12 +70,22 @@ void ph_bridge_http_touch(const struct ph_exchange *ex)
     touch(tcp_of(ex));
 }
 
-/* RFC 9110 10.2.4, 6.6.1. Those of the option `header` come first: one of them may be in place of
- * `server` or `date`. */
-struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
-                                       const struct ph_field *fields, size_t n, unsigned flags,
-                                       size_t *out)
+/* Appends a field of the server's own if it has a value and the list has none of its name. */
+static void add_missing(struct ph_field *list, size_t *count, const char *name, const char *value)
 {
+    if (value == NULL)
+        return;
+    const struct ph_field field = {name, value, strlen(name), strlen(value)};
+    if (!has_field(list, *count, &field))
+        list[(*count)++] = field;
+}
+
+/* Those of the option `header` come first: one of them may be in place of one of the server's own,
+ * and there may be several of one name. */
+struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
+                                       const struct ph_field *fields, size_t n, size_t *out)
+{
+    const struct ph_config *config = server->config;
     struct ph_field *list = ph_alloc((n + server->headers_n + 3) * sizeof(*list));
     size_t count = n;
     if (n > 0)
@@ -89,25 +94,19 @@ struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const str
         if (!has_field(fields, n, &server->headers[i]))
             list[count++] = server->headers[i];
     }
-    const char *alt_svc = alt_svc_of(server, ex);
-    const struct ph_field where = {"alt-svc", alt_svc, 7, alt_svc != NULL ? strlen(alt_svc) : 0};
-    if (alt_svc != NULL && !has_field(list, count, &where))
-        list[count++] = where;
-    flags |= server->headers_flags;
-    if (server->config->date_header != 0 && (flags & PH_MSG_HAS_DATE) == 0)
-        list[count++] = (struct ph_field){"date", server->date, 4, strlen(server->date)};
-    if (server->config->server_header != 0 && (flags & PH_MSG_HAS_SERVER) == 0)
-        list[count++] = (struct ph_field){"server", PH_SERVER_NAME, 6, strlen(PH_SERVER_NAME)};
+    add_missing(list, &count, "alt-svc", alt_svc_of(server, ex));
+    add_missing(list, &count, "date", config->date_header != 0 ? server->date : NULL);
+    add_missing(list, &count, "server", config->server_header != 0 ? PH_SERVER_NAME : NULL);
     *out = count;
     return list;
 }
 
 static int respond_final(const struct ph_server *server, struct ph_exchange *ex, int status,
-                         const struct ph_field *fields, size_t n, unsigned flags)
+                         const struct ph_field *fields, size_t n, bool fin)
 {
     size_t count;
-    struct ph_field *list = ph_bridge_http_fields(server, ex, fields, n, flags, &count);
-    int rc = ph_exchange_respond(ex, status, list, count, (flags & PH_MSG_FIN) != 0);
+    struct ph_field *list = ph_bridge_http_fields(server, ex, fields, n, &count);
+    int rc = ph_exchange_respond(ex, status, list, count, fin);
     ph_free(list);
     return rc;
 }
@@ -143,7 +142,7 @@ void ph_bridge_http_answer(const struct ph_server *server, struct ph_exchange *e
     if (extra != NULL)
         fields[n++] = *extra;
     ex->user = NULL;
-    if (respond_final(server, ex, status, fields, n, 0) == 0) {
+    if (respond_final(server, ex, status, fields, n, false) == 0) {
         ph_exchange_write(ex, ph_slice_of(ph_buf_copy(text, strlen(text))), true);
         ph_exchange_stop(ex, PH_H3_NO_ERROR);
     }
@@ -160,11 +159,6 @@ void ph_bridge_http_init_headers(struct ph_server *server)
         PH_ASSERT(rc == 0); /* checked when it was set */
         for (size_t k = 0; k < field->name_len; k++)
             given->items[i][k] = ph_lower(given->items[i][k]);
-        static const struct ph_field names[] = {{"server", "", 6, 0}, {"date", "", 4, 0}};
-        if (is_named(field, &names[0]))
-            server->headers_flags |= PH_MSG_HAS_SERVER;
-        if (is_named(field, &names[1]))
-            server->headers_flags |= PH_MSG_HAS_DATE;
     }
 }
 
@@ -294,12 +288,13 @@ void ph_bridge_http_respond(struct ph_chan *chan, int status, const struct ph_fi
                             size_t n, unsigned flags)
 {
     struct ph_tcp_conn *conn = tcp_of(chan->io.engine.ex);
+    bool fin = (flags & PH_MSG_FIN) != 0;
     int rc;
-    chan->io.fin_out = chan->io.fin_out || (flags & PH_MSG_FIN) != 0;
+    chan->io.fin_out = chan->io.fin_out || fin;
     if (status < 200)
         rc = ph_exchange_respond(chan->io.engine.ex, status, fields, n, false);
     else
-        rc = respond_final(chan->server, chan->io.engine.ex, status, fields, n, flags);
+        rc = respond_final(chan->server, chan->io.engine.ex, status, fields, n, fin);
     if (rc < 0)
         give_up(chan, rc);
     touch(conn);

@@ -264,27 +264,16 @@ static struct ph_bridge_ws *of(const struct ph_chan *chan)
     return chan->io.engine.socket;
 }
 
-static bool has_field(const struct ph_field *fields, size_t n, const char *name)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(fields[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* 101, or 200 to an extended CONNECT. */
 static int grant(struct ph_bridge_ws *socket, const struct ph_field *fields, size_t n,
                  const char *subprotocol)
 {
     struct ph_fields out = {0};
-    unsigned flags = (has_field(fields, n, "server") ? PH_MSG_HAS_SERVER : 0u) |
-                     (has_field(fields, n, "date") ? PH_MSG_HAS_DATE : 0u);
     int rc = ph_ws_ask_answer(&socket->ask, &out, fields, n, subprotocol);
     if (rc == 0) {
         size_t count;
         struct ph_field *list =
-            ph_bridge_http_fields(socket->server, socket->ex, out.list, out.count, flags, &count);
+            ph_bridge_http_fields(socket->server, socket->ex, out.list, out.count, &count);
         rc = ph_exchange_upgrade(socket->ex, list, count);
         ph_free(list);
     }

@@ -128,10 +128,8 @@ enum {
     PH_MSG_HAS_CODE = 2,
     PH_MSG_CLEAN = 4,
     PH_MSG_LOCAL = 8,
-    PH_MSG_HAS_SERVER = 16, /* RESPOND: the application gave this field */
-    PH_MSG_HAS_DATE = 32,
-    PH_MSG_SUBPROTOCOL = 64,
-    PH_MSG_TEXT = 128
+    PH_MSG_SUBPROTOCOL = 16,
+    PH_MSG_TEXT = 32
 };
 
 /* Published but unconsumed datagrams of one session: the rest waits, drop-oldest, in the I/O half,
@@ -528,8 +526,7 @@ struct ph_server {
     struct ph_memory memory;
     struct ph_field *headers; /* the option `header`, pointing into config */
     size_t headers_n;
-    unsigned headers_flags; /* PH_MSG_HAS_*: which of the server's own they stand for */
-    size_t app_calls;       /* requests and sessions that the application has not released */
+    size_t app_calls; /* requests and sessions that the application has not released */
     bool is_refusing; /* a session that there is no room for is being turned into an exchange */
     struct ph_bucket refused_log, body_log;
     uint64_t bodies_told; /* stats.limit_body when it was last looked at for the log */
@@ -616,11 +613,10 @@ uint64_t ph_paces_next(const struct ph_server *server);
 
 /* The connection of an exchange over TCP has work for the flush. */
 void ph_bridge_http_touch(const struct ph_exchange *ex);
-/* `fields` with those that the server adds to a final head (RFC 9110 10.2.4, 6.6.1). Caller owns.
- */
+/* `fields` with those that the server adds to a final head, unless they are there (RFC 9110 10.2.4,
+ * 6.6.1). Caller owns. */
 struct ph_field *ph_bridge_http_fields(const struct ph_server *server, const struct ph_exchange *ex,
-                                       const struct ph_field *fields, size_t n, unsigned flags,
-                                       size_t *out);
+                                       const struct ph_field *fields, size_t n, size_t *out);
 /* Answers a request that gets no channel. `extra`: one more field, or NULL. */
 void ph_bridge_http_answer(const struct ph_server *server, struct ph_exchange *ex, int status,
                            const struct ph_field *extra, const char *text);

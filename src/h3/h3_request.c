@@ -170,7 +170,6 @@ static void to_exchange(struct ph_h3_request *req)
     struct ph_head head = req->ex.head;
     ph_exchange_init(&req->ex, &ph_h3_exchange_ops, &h3->sink);
     req->ex.head = head;
-    req->ex.is_head_method = strcmp(head.method, "HEAD") == 0;
     req->ex.path = *ph_quic_conn_path(conn->quic);
     req->ex.tls = ph_quic_conn_tls(conn->quic);
     req->ex.is_early = ph_quic_conn_is_early(conn->quic);

@@ -140,8 +140,8 @@ int ph_exchange_respond(struct ph_exchange *ex, int status, const struct ph_fiel
             send_head(ex, status, fields, n, &verdict, false);
         return 0;
     }
-    ex->is_head_method = ex->head.method != NULL && strcmp(ex->head.method, "HEAD") == 0;
-    bool bodiless = ex->is_head_method || status == 204 || status == 304;
+    bool is_head = ex->head.method != NULL && strcmp(ex->head.method, "HEAD") == 0;
+    bool bodiless = is_head || status == 204 || status == 304;
     if (fin && !bodiless && verdict.has_length && verdict.length != 0)
         return PH_E_INVAL;
     ex->out_is_bodiless = bodiless;

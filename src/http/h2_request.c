@@ -117,7 +117,6 @@ static void route(struct ph_h2_stream *stream)
         ph_h2_reply_error(stream, 413);
         return;
     }
-    stream->ex.is_head_method = strcmp(head->method, "HEAD") == 0;
     if (!conn->has_updates && ph_fields_get(&head->fields, "priority") == NULL)
         conn->unsignaled = stream->id;
     ph_list_append(&conn->fresh, &stream->fresh);

@@ -185,7 +185,6 @@ struct ph_exchange {
     size_t siblings;               /* exchanges alive on its connection at its beginning, with it */
     enum ph_exchange_state in, out;
     uint64_t in_bytes;    /* body bytes received, against content-length */
-    bool is_head_method;  /* HEAD: no body is sent */
     bool out_is_bodiless; /* HEAD, 204, 304: written bytes are swallowed */
     bool out_close;       /* the application said "connection: close" */
     bool out_has_length;

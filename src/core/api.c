@@ -554,20 +554,21 @@ int ph_chan_wait_writable(ph_chan *chan)
     return 1;
 }
 
-/* --- WebSockets --- */
-
-static int check_socket(const struct ph_chan *chan)
+/* May an accepted session or socket be used? */
+static int check_accepted(const struct ph_chan *chan, ph_chan_kind kind)
 {
-    if (chan->kind != PH_CHAN_WEBSOCKET)
+    if (chan->kind != kind)
         return PH_E_INVAL;
     if (chan->app.closed)
         return PH_E_CLOSED;
     return chan->app.accepted ? 0 : PH_E_STATE;
 }
 
+/* --- WebSockets --- */
+
 int ph_chan_send_message(ph_chan *socket, ph_buf *buf, bool text)
 {
-    int rc = check_socket(socket);
+    int rc = check_accepted(socket, PH_CHAN_WEBSOCKET);
     if (rc == 0 && socket->app.closing)
         rc = PH_E_CLOSED;
     if (rc < 0) {
@@ -589,18 +590,9 @@ void ph_chan_consume_messages(ph_chan *socket, size_t count)
 
 /* --- Sessions --- */
 
-static int check_session(const struct ph_chan *chan)
-{
-    if (chan->kind != PH_CHAN_WT_SESSION)
-        return PH_E_INVAL;
-    if (chan->app.closed)
-        return PH_E_CLOSED;
-    return chan->app.accepted ? 0 : PH_E_STATE;
-}
-
 ph_chan *ph_chan_open_stream(ph_chan *session, bool bidirectional)
 {
-    if (check_session(session) < 0 || session->app.closing)
+    if (check_accepted(session, PH_CHAN_WT_SESSION) < 0 || session->app.closing)
         return NULL;
     struct ph_chan *chan = ph_chan_new(session->pipe, PH_CHAN_WT_STREAM, session);
     chan->is_local = true;
@@ -612,7 +604,7 @@ ph_chan *ph_chan_open_stream(ph_chan *session, bool bidirectional)
 
 int ph_chan_send_datagram(ph_chan *session, ph_buf *buf, uint32_t max_age_ms)
 {
-    int rc = check_session(session);
+    int rc = check_accepted(session, PH_CHAN_WT_SESSION);
     if (rc == 0 && !ph_chan_request(session)->datagrams)
         rc = PH_E_STATE;
     if (rc == 0 && session->app.closing)
@@ -641,7 +633,7 @@ int ph_chan_wait_datagram_room(ph_chan *session)
 int ph_chan_close(ph_chan *session, uint32_t code, const char *reason, size_t reason_len)
 {
     bool is_socket = session->kind == PH_CHAN_WEBSOCKET;
-    int rc = is_socket ? check_socket(session) : check_session(session);
+    int rc = check_accepted(session, is_socket ? PH_CHAN_WEBSOCKET : PH_CHAN_WT_SESSION);
     if (rc < 0 || session->app.closing)
         return rc == PH_E_CLOSED ? 0 : rc;
     if (!ph_utf8_is_valid((const uint8_t *)reason, reason_len) ||
@@ -657,7 +649,7 @@ int ph_chan_close(ph_chan *session, uint32_t code, const char *reason, size_t re
 
 int ph_chan_drain(ph_chan *session)
 {
-    int rc = check_session(session);
+    int rc = check_accepted(session, PH_CHAN_WT_SESSION);
     if (rc < 0 || session->app.closing)
         return rc;
     send_simple(session, PH_DOWN_DRAIN, 0);

@@ -38,6 +38,8 @@
 /* What a peer may still send after our last byte, in time and bytes. */
 #define LINGER_WAIT (2 * PH_SEC)
 #define LINGER_BYTES ((size_t)1 << 20)
+/* In a drain: who has had our last byte for so long is not in the middle of reading it. */
+#define LINGER_QUIET (500 * PH_MSEC)
 
 /* A part of a file on its way into memory: sendfile(2) would wait for the disk. */
 struct tcp_warm {
@@ -71,6 +73,7 @@ struct ph_tcp_conn {
     bool is_watched;     /* something waits for the peer, which has until `give_up` */
     bool is_slow;        /* it took less than it has to, lately */
     uint64_t written;    /* bytes that the kernel took */
+    uint64_t written_at; /* when it last took some */
     uint64_t taken_mark; /* bytes that the peer had taken when the window began */
 };
 
@@ -132,6 +135,12 @@ static void on_conn_ready(struct ph_watch *watch, unsigned ready)
     conn->readiness |= ready;
     if (!ph_link_is_on(&conn->ready))
         ph_list_append(&conn->server->tcp_ready, &conn->ready);
+}
+
+static void count_written(struct ph_tcp_conn *conn, size_t n)
+{
+    conn->written += n;
+    conn->written_at = conn->server->now;
 }
 
 /* What the peer has taken, as far as the kernel knows: much of what a large buffer swallowed may
@@ -562,7 +571,7 @@ static bool write_plain(struct ph_tcp_conn *conn)
             break;
         if (n < 0)
             return false;
-        conn->written += (uint64_t)n;
+        count_written(conn, (size_t)n);
         conn->engine->ops->sent(conn->engine, (size_t)n, conn->server->now);
     }
     return true;
@@ -586,19 +595,29 @@ static bool write_tls(struct ph_tcp_conn *conn)
             return true;
         if (n < 0)
             return false;
-        conn->written += (uint64_t)n;
+        count_written(conn, (size_t)n);
     }
+}
+
+/* Whether closing loses nothing: what the peer says next is answered with a reset, which makes it
+ * lose what it has not read yet (RFC 9112 9.6). Browsers take seconds to close a connection that
+ * they do not use, and a stop need not wait for that. */
+static bool has_been_read(const struct ph_tcp_conn *conn)
+{
+    return conn->server->is_draining && conn->server->now >= conn->written_at + LINGER_QUIET &&
+           taken(conn) == conn->written;
 }
 
 /* Our last byte is out: finish our side, and listen a moment longer. No word of farewell in TLS for
  * a response that was cut (RFC 9112 9.8). */
 static void begin_linger(struct ph_tcp_conn *conn)
 {
+    bool is_over = conn->eof || has_been_read(conn);
     if (conn->tls != NULL && !conn->is_cutting) {
         ph_tls_session_bye(conn->tls);
         ph_tcp_write(conn->watch.fd, ph_tls_session_out(conn->tls));
     }
-    if (conn->eof) {
+    if (is_over) {
         conn_close(conn, false);
         return;
     }

@@ -5,6 +5,7 @@ import datetime
 import http.client
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -219,6 +220,26 @@ def test_a_stream_of_events_that_waits_for_nothing_is_told_at_the_deadline(folde
     assert said[0] == "http.disconnect"
     assert re.search(r"server: cancelled tasks=1 connections=0 http=1 paths=/$", said[1])
     assert said[2:] == ["cancelled"]
+
+
+def test_a_stop_does_not_wait_for_idle_clients_to_close(folder):
+    """As browsers, which keep a connection that the server has closed for seconds."""
+    with command(folder, "main:app", "--port", "0", "--graceful-timeout", "3600") as server:
+        idle = socket.create_connection(server.address("tcp"), timeout=30)
+        busy = socket.create_connection(server.address("tcp"), timeout=30)
+        with idle, busy, idle.makefile("rb") as answer:
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            busy.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+            server.line("^got 3$")
+            server.signal(signal.SIGTERM)
+            assert answer.read().endswith(b"|/|")
+            idle.sendall(b"too late")  # nobody is there who would listen any more: a reset
+            poll = select.poll()
+            poll.register(idle, 0)  # only the hang-up
+            assert poll.poll(30_000)
+            busy.sendall(b"def")
+            assert busy.makefile("rb").read().endswith(b"|/|abcdef")
+        assert server.end() == 0
 
 
 def test_a_stop_says_what_it_waits_for(folder):

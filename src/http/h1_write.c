@@ -208,18 +208,34 @@ static uint8_t *put(uint8_t *p, const void *data, size_t n)
     return p + n;
 }
 
-#define FRAMING_ROOM                                                                               \
-    128 /* content-length or transfer-encoding, connection, upgrade, empty line                    \
-         */
+/* Room for content-length or transfer-encoding, connection, upgrade and the empty line. */
+#define FRAMING_ROOM 128
+
+static size_t fields_size(const struct ph_field *fields, size_t n)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++)
+        size += fields[i].name_len + fields[i].value_len + 4;
+    return size;
+}
+
+static uint8_t *put_fields(uint8_t *p, const struct ph_field *fields, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        p = put(p, fields[i].name, fields[i].name_len);
+        p = put(p, ": ", 2);
+        p = put(p, fields[i].value, fields[i].value_len);
+        p = put(p, "\r\n", 2);
+    }
+    return p;
+}
 
 /* Status line and fields, with room for the framing. */
 static struct ph_buf *head_make(int status, const struct ph_field *fields, size_t n)
 {
     const char *reason = reason_of(status);
     size_t size = sizeof("HTTP/1.1 200 ") + strlen(reason) + 2 + FRAMING_ROOM;
-    for (size_t i = 0; i < n; i++)
-        size += fields[i].name_len + fields[i].value_len + 4;
-    struct ph_buf *buf = ph_buf_new(size);
+    struct ph_buf *buf = ph_buf_new(size + fields_size(fields, n));
     uint8_t *p = buf->data;
     const uint8_t digits[] = {(uint8_t)('0' + status / 100), (uint8_t)('0' + status / 10 % 10),
                               (uint8_t)('0' + status % 10), ' '};
@@ -227,12 +243,7 @@ static struct ph_buf *head_make(int status, const struct ph_field *fields, size_
     p = put(p, digits, sizeof(digits));
     p = put(p, reason, strlen(reason));
     p = put(p, "\r\n", 2);
-    for (size_t i = 0; i < n; i++) {
-        p = put(p, fields[i].name, fields[i].name_len);
-        p = put(p, ": ", 2);
-        p = put(p, fields[i].value, fields[i].value_len);
-        p = put(p, "\r\n", 2);
-    }
+    p = put_fields(p, fields, n);
     ph_buf_set_len(buf, (size_t)(p - buf->data));
     return buf;
 }
@@ -365,17 +376,8 @@ static void on_trailers(struct ph_exchange *base, const struct ph_field *fields,
     if (ex->head != NULL)
         head_finish(ex, CHUNKED, 0);
     if (ex->is_out_chunked) { /* RFC 9112 7.1.2; a declared length leaves no place for them */
-        size_t size = 8;
-        for (size_t i = 0; i < n; i++)
-            size += fields[i].name_len + fields[i].value_len + 4;
-        struct ph_buf *buf = ph_buf_new(size);
-        uint8_t *p = put(buf->data, "0\r\n", 3);
-        for (size_t i = 0; i < n; i++) {
-            p = put(p, fields[i].name, fields[i].name_len);
-            p = put(p, ": ", 2);
-            p = put(p, fields[i].value, fields[i].value_len);
-            p = put(p, "\r\n", 2);
-        }
+        struct ph_buf *buf = ph_buf_new(sizeof("0\r\n\r\n") + fields_size(fields, n));
+        uint8_t *p = put_fields(put(buf->data, "0\r\n", 3), fields, n);
         p = put(p, "\r\n", 2);
         ph_buf_set_len(buf, (size_t)(p - buf->data));
         emit(ex, ph_slice_of(buf), false);

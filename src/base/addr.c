@@ -1,14 +1,15 @@
 /*
- * addr.c - IPv4 and IPv6 socket addresses: comparing, ports, text.
+ * addr.c - IPv4 and IPv6 socket addresses: comparing, ports, text, networks.
  *
  * Used wherever a path is compared (every packet) or shown (logs, request heads). An IPv4-mapped
- * IPv6 address is shown as IPv4, since that is what the peer has; it is not equal to the IPv4 one,
- * since answers to it must leave through the socket it came in by.
+ * IPv6 address is shown as IPv4 and is in IPv4 networks, since that is what the peer has; it is not
+ * equal to the IPv4 one, since answers to it must leave through the socket it came in by.
  */
 #include "base.h"
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <stdlib.h>
 
 bool ph_addr_equal(const struct ph_addr *a, const struct ph_addr *b)
 {
@@ -59,27 +60,36 @@ static void v4_text(char out[INET_ADDRSTRLEN], const uint8_t bytes[4])
     }
 }
 
+size_t ph_addr_bytes(const struct ph_addr *addr, uint8_t out[16])
+{
+    if (addr->len == 0)
+        return 0;
+    if (addr->u.sa.sa_family == AF_INET) {
+        memcpy(out, &addr->u.in.sin_addr, 4);
+        return 4;
+    }
+    if (addr->u.sa.sa_family != AF_INET6)
+        return 0;
+    const struct in6_addr *in6 = &addr->u.in6.sin6_addr;
+    size_t n = IN6_IS_ADDR_V4MAPPED(in6) ? 4 : 16;
+    memcpy(out, in6->s6_addr + 16 - n, n);
+    return n;
+}
+
 const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap)
 {
-    if (addr->len != 0 && addr->u.sa.sa_family == AF_INET && cap >= INET_ADDRSTRLEN) {
-        uint8_t bytes[4];
-        memcpy(bytes, &addr->u.in.sin_addr, sizeof(bytes));
+    uint8_t bytes[16];
+    size_t n = ph_addr_bytes(addr, bytes);
+    if (n == 4 && cap >= INET_ADDRSTRLEN) {
         v4_text(out, bytes);
         return out;
     }
     char host[INET6_ADDRSTRLEN] = "unset";
     char scope[16] = "";
-    if (addr->len != 0 && addr->u.sa.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &addr->u.in.sin_addr, host, sizeof(host));
-    } else if (addr->len != 0 && addr->u.sa.sa_family == AF_INET6) {
-        const struct in6_addr *in6 = &addr->u.in6.sin6_addr;
-        if (IN6_IS_ADDR_V4MAPPED(in6))
-            inet_ntop(AF_INET, in6->s6_addr + 12, host, sizeof(host));
-        else
-            inet_ntop(AF_INET6, in6, host, sizeof(host));
-        if (IN6_IS_ADDR_LINKLOCAL(in6) && addr->u.in6.sin6_scope_id != 0)
-            snprintf(scope, sizeof(scope), "%%%u", addr->u.in6.sin6_scope_id);
-    }
+    if (n > 0)
+        inet_ntop(n == 4 ? AF_INET : AF_INET6, bytes, host, sizeof(host));
+    if (n == 16 && IN6_IS_ADDR_LINKLOCAL(&addr->u.in6.sin6_addr) && addr->u.in6.sin6_scope_id != 0)
+        snprintf(scope, sizeof(scope), "%%%u", addr->u.in6.sin6_scope_id);
     snprintf(out, cap, "%s%s", host, scope);
     return out;
 }
@@ -144,4 +154,41 @@ int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port)
     parsed.len = sizeof(parsed.u.in6);
     *addr = parsed;
     return PH_OK;
+}
+
+/* --- Networks --- */
+
+int ph_net_parse(struct ph_net *net, const char *text)
+{
+    char host[INET6_ADDRSTRLEN];
+    const char *slash = strchr(text, '/');
+    size_t n = slash != NULL ? (size_t)(slash - text) : strlen(text);
+    struct ph_addr addr;
+    if (n >= sizeof(host))
+        return PH_E_INVAL;
+    memcpy(host, text, n);
+    host[n] = '\0';
+    if (ph_addr_parse(&addr, host, 0) < 0)
+        return PH_E_INVAL;
+    net->n = ph_addr_bytes(&addr, net->bytes);
+    net->bits = (unsigned)net->n * 8;
+    if (slash == NULL)
+        return 0;
+    size_t digits = strspn(slash + 1, "0123456789");
+    if (digits == 0 || digits > 3 || slash[1 + digits] != '\0' ||
+        (unsigned)atoi(slash + 1) > net->bits)
+        return PH_E_INVAL;
+    net->bits = (unsigned)atoi(slash + 1);
+    return 0;
+}
+
+bool ph_net_has(const struct ph_net *net, const struct ph_addr *addr)
+{
+    uint8_t bytes[16];
+    if (ph_addr_bytes(addr, bytes) != net->n || net->n == 0)
+        return false;
+    unsigned whole = net->bits / 8, rest = net->bits % 8;
+    if (memcmp(bytes, net->bytes, whole) != 0)
+        return false;
+    return rest == 0 || ((bytes[whole] ^ net->bytes[whole]) >> (8 - rest)) == 0;
 }

@@ -11,70 +11,6 @@
  */
 #include "base.h"
 
-#include <arpa/inet.h>
-#include <stdlib.h>
-
-static bool is_mapped(const struct ph_addr *addr)
-{
-    return addr->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&addr->u.in6.sin6_addr);
-}
-
-/* The bytes of an address, IPv4-mapped ones as IPv4; 0: of another family. */
-static size_t bytes_of(const struct ph_addr *addr, uint8_t out[16])
-{
-    if (addr->len == 0)
-        return 0;
-    if (addr->u.sa.sa_family == AF_INET) {
-        memcpy(out, &addr->u.in.sin_addr, 4);
-        return 4;
-    }
-    if (addr->u.sa.sa_family != AF_INET6)
-        return 0;
-    const uint8_t *p = addr->u.in6.sin6_addr.s6_addr;
-    size_t n = is_mapped(addr) ? 4 : 16;
-    memcpy(out, p + 16 - n, n);
-    return n;
-}
-
-/* --- Networks --- */
-
-int ph_net_parse(struct ph_net *net, const char *text)
-{
-    char host[INET6_ADDRSTRLEN];
-    const char *slash = strchr(text, '/');
-    size_t n = slash != NULL ? (size_t)(slash - text) : strlen(text);
-    struct ph_addr addr;
-    if (n >= sizeof(host))
-        return PH_E_INVAL;
-    memcpy(host, text, n);
-    host[n] = '\0';
-    if (ph_addr_parse(&addr, host, 0) < 0)
-        return PH_E_INVAL;
-    net->n = bytes_of(&addr, net->bytes);
-    net->bits = (unsigned)net->n * 8;
-    if (slash == NULL)
-        return 0;
-    size_t digits = strspn(slash + 1, "0123456789");
-    if (digits == 0 || digits > 3 || slash[1 + digits] != '\0' ||
-        (unsigned)atoi(slash + 1) > net->bits)
-        return PH_E_INVAL;
-    net->bits = (unsigned)atoi(slash + 1);
-    return 0;
-}
-
-bool ph_net_has(const struct ph_net *net, const struct ph_addr *addr)
-{
-    uint8_t bytes[16];
-    if (bytes_of(addr, bytes) != net->n || net->n == 0)
-        return false;
-    unsigned whole = net->bits / 8, rest = net->bits % 8;
-    if (memcmp(bytes, net->bytes, whole) != 0)
-        return false;
-    return rest == 0 || ((bytes[whole] ^ net->bytes[whole]) >> (8 - rest)) == 0;
-}
-
-/* --- Admission --- */
-
 void ph_admission_init(struct ph_admission *adm, size_t max_conns, size_t max_per_peer,
                        struct ph_stats *stats)
 {
@@ -102,7 +38,7 @@ void ph_admission_except(struct ph_admission *adm, const struct ph_net *net)
 static bool key_of(const struct ph_admission *adm, const struct ph_addr *addr, uint64_t *key)
 {
     uint8_t bytes[16];
-    size_t n = bytes_of(addr, bytes);
+    size_t n = ph_addr_bytes(addr, bytes);
     if (n == 0 || adm->max_per_peer == 0)
         return false;
     for (size_t i = 0; i < adm->uncounted_n; i++) {

@@ -206,6 +206,8 @@ void ph_addr_set_port(struct ph_addr *addr, uint16_t port);
 const char *ph_addr_text(const struct ph_addr *addr, char *out, size_t cap);
 /* Host part alone: "127.0.0.1", "::1". */
 const char *ph_addr_host(const struct ph_addr *addr, char *out, size_t cap);
+/* Its bytes, of an IPv4-mapped one those of the IPv4 address: 4 or 16; 0: of another family. */
+size_t ph_addr_bytes(const struct ph_addr *addr, uint8_t out[16]);
 /* Numeric "a.b.c.d" or v6 without brackets. PH_E_INVAL otherwise. */
 int ph_addr_parse(struct ph_addr *addr, const char *host, uint16_t port);
 

@@ -355,7 +355,8 @@ typedef struct TlsFacts {
 } TlsFacts;
 
 typedef struct Server {
-    PyObject_HEAD State *st;
+    PyObject_HEAD
+    State *st;
     ph_server *core;         /* NULL once closed */
     PyThread_type_lock lock; /* held while `core` is used without the interpreter lock, or closed */
     PyObject *app, *loop, *state, *root_path, *root_path_bytes;
@@ -420,7 +421,8 @@ typedef struct ChannelOps {
 /* Base of Exchange, Socket and Session. On the server's list, which holds a reference, until the
  * application has ended and the core's channel was released. */
 struct Channel {
-    PyObject_HEAD State *st;
+    PyObject_HEAD
+    State *st;
     Server *server; /* own */
     const ChannelOps *ops;
     ph_chan *chan;   /* NULL: released, or the server is closed */
@@ -520,7 +522,8 @@ enum await_state {
  * A list of waiters owns its members. Otherwise nothing would: an event loop holds no reference to
  * a Task that waits, and the garbage collector would take it together with its Await. */
 struct Await {
-    PyObject_HEAD State *st;
+    PyObject_HEAD
+    State *st;
     Channel *channel;  /* own */
     PyObject *message; /* own; send(): the dict, until it was read */
     Message *cmd;      /* own; send(): the message while it waits */

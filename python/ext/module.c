@@ -43,9 +43,11 @@ static PyObject *core_dev_certificate(PyObject *module, PyObject *arg)
     char cert[PATH_TEXT], key[PATH_TEXT], err[ERROR_TEXT] = "";
     uint8_t sha256[32];
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = ph_dev_certificate(PyBytes_AS_STRING(dir), cert, sizeof(cert), key,
-                                                   sizeof(key), sha256, err, sizeof(err));
-    Py_END_ALLOW_THREADS Py_DECREF(dir);
+    Py_BEGIN_ALLOW_THREADS
+    rc = ph_dev_certificate(PyBytes_AS_STRING(dir), cert, sizeof(cert), key, sizeof(key), sha256,
+                            err, sizeof(err));
+    Py_END_ALLOW_THREADS
+    Py_DECREF(dir);
     if (rc != PH_OK) {
         PyErr_SetString(rc == PH_E_IO ? PyExc_OSError : state_of(module)->certificate_error, err);
         return NULL;

@@ -76,10 +76,11 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     char err[ERROR_TEXT] = "";
     ph_server *core = NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = ph_server_new(&core, config, err, sizeof(err));
+    Py_BEGIN_ALLOW_THREADS
+    rc = ph_server_new(&core, config, err, sizeof(err));
     ph_config_free(config);
-    Py_END_ALLOW_THREADS if (rc != PH_OK)
-    {
+    Py_END_ALLOW_THREADS
+    if (rc != PH_OK) {
         PyObject *kind_borrowed = rc == PH_E_IO    ? PyExc_OSError
                                   : rc == PH_E_TLS ? st->certificate_error
                                                    : st->config_error;
@@ -266,12 +267,10 @@ static void drop_events(ph_server *core)
             if (is_new)
                 ph_chan_release(event.chan);
         }
-        Py_BEGIN_ALLOW_THREADS do
-        {
+        Py_BEGIN_ALLOW_THREADS
+        do {
             ready = poll(&pfd, 1, STOP_WAIT_MS);
-        }
-        while (ready < 0 && errno == EINTR)
-            ;
+        } while (ready < 0 && errno == EINTR);
         Py_END_ALLOW_THREADS
     }
 }
@@ -306,7 +305,8 @@ static void lock_take(Server *server)
 {
     if (PyThread_acquire_lock(server->lock, NOWAIT_LOCK) != 0)
         return;
-    Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(server->lock, WAIT_LOCK);
+    Py_BEGIN_ALLOW_THREADS
+    PyThread_acquire_lock(server->lock, WAIT_LOCK);
     Py_END_ALLOW_THREADS
 }
 
@@ -349,7 +349,8 @@ static PyObject *server_reload(PyObject *self, PyObject *Py_UNUSED(unused))
     lock_take(server);
     ph_server *core = server->core;
     if (core != NULL) {
-        Py_BEGIN_ALLOW_THREADS rc = ph_server_reload(core, err, sizeof(err));
+        Py_BEGIN_ALLOW_THREADS
+        rc = ph_server_reload(core, err, sizeof(err));
         Py_END_ALLOW_THREADS
     }
     PyThread_release_lock(server->lock);

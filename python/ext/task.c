@@ -13,7 +13,8 @@
 #include "ext.h"
 
 typedef struct Run {
-    PyObject_HEAD State *st;
+    PyObject_HEAD
+    State *st;
     Channel *channel;      /* own; NULL once the application has ended */
     PyObject *coro;        /* own; NULL before the first step and after the end */
     PyObject *frame_owner; /* own; the application's awaitable, for cr_frame and friends */

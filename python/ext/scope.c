@@ -309,15 +309,19 @@ static PyObject *make_method(State *st, const char *method)
     return PyUnicode_DecodeUTF8(method, (Py_ssize_t)strlen(method), "replace");
 }
 
-static PyObject *make_scheme(State *st, const ph_request *request)
+static PyObject *make_scheme(State *st, const ph_request *request, bool is_socket)
 {
-    if (request->scheme == NULL || request->scheme[0] == '\0')
-        return Py_NewRef(request->tls ? st->str.https : st->str.http);
-    if (strcmp(request->scheme, "https") == 0)
+    const char *scheme = request->scheme;
+    if (scheme[0] == '\0')
+        scheme = request->tls ? "https" : "http";
+    bool is_safe = strcmp(scheme, "https") == 0;
+    if (is_socket)
+        return Py_NewRef(is_safe ? st->str.wss : st->str.ws);
+    if (is_safe)
         return Py_NewRef(st->str.https);
-    if (strcmp(request->scheme, "http") == 0)
+    if (strcmp(scheme, "http") == 0)
         return Py_NewRef(st->str.http);
-    return PyUnicode_DecodeUTF8(request->scheme, (Py_ssize_t)strlen(request->scheme), "replace");
+    return PyUnicode_DecodeUTF8(scheme, (Py_ssize_t)strlen(scheme), "replace");
 }
 
 static PyObject *make_asgi(State *st)
@@ -374,6 +378,7 @@ int scope_prepare(Server *server)
 static PyObject *make_common(Server *server, const ph_request *request, PyObject *template)
 {
     State *st = server->st;
+    bool is_socket = template == server->ws_template;
     PyObject *scope = PyDict_Copy(template);
     if (scope == NULL)
         return NULL;
@@ -383,9 +388,8 @@ static PyObject *make_common(Server *server, const ph_request *request, PyObject
         dict_put(scope, st->str.server, own_address(server, request)) == 0 &&
         dict_put(scope, st->str.client, make_address(request->client_host, request->client_port)) ==
             0 &&
-        dict_put(scope, st->str.scheme, make_scheme(st, request)) == 0 &&
-        (template == server->ws_template ||
-         dict_put(scope, st->str.method, make_method(st, request->method)) == 0) &&
+        dict_put(scope, st->str.scheme, make_scheme(st, request, is_socket)) == 0 &&
+        (is_socket || dict_put(scope, st->str.method, make_method(st, request->method)) == 0) &&
         put_target(st, server, request->target, scope) == 0 &&
         dict_put(scope, st->str.headers, make_headers(st, request)) == 0 &&
         (server->state == NULL || dict_put(scope, st->str.state, PyDict_Copy(server->state)) == 0))
@@ -567,15 +571,9 @@ PyObject *scope_websocket(Server *server, const ph_request *request)
     State *st = server->st;
     PyObject *scope = make_common(server, request, server->ws_template);
     PyObject *extensions = PyDict_New();
-    bool filled = scope != NULL && extensions != NULL;
-    if (filled) { /* a trusted proxy may have said what the client's scheme is */
-        PyObject *scheme = PyDict_GetItemWithError(scope, st->str.scheme);
-        bool is_safe = scheme != NULL && PyUnicode_Compare(scheme, st->str.https) == 0;
-        filled = !PyErr_Occurred() &&
-                 PyDict_SetItem(scope, st->str.scheme, is_safe ? st->str.wss : st->str.ws) == 0;
-    }
-    filled = filled && dict_put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
-             dict_put(extensions, st->str.ws_http_response, PyDict_New()) == 0 &&
-             put_tls(server, extensions, request) == 0;
+    bool filled = scope != NULL && extensions != NULL &&
+                  dict_put(scope, st->str.subprotocols, make_subprotocols(request)) == 0 &&
+                  dict_put(extensions, st->str.ws_http_response, PyDict_New()) == 0 &&
+                  put_tls(server, extensions, request) == 0;
     return complete(st, scope, extensions, filled);
 }

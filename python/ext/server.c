@@ -251,7 +251,8 @@ void server_stop_reading(Server *server)
     exception_give(pending);
 }
 
-/* Takes and drops events until the I/O thread has ended. */
+/* Takes and drops events until the I/O thread has ended. Channels that come meanwhile are released
+ * with the server. */
 static void drop_events(ph_server *core)
 {
     ph_event event;
@@ -259,13 +260,9 @@ static void drop_events(ph_server *core)
     int ready = 1;
     while (ready > 0) {
         while (ph_server_next(core, &event) == 1) {
-            bool is_new = event.kind == PH_EVENT_REQUEST || event.kind == PH_EVENT_SESSION ||
-                          event.kind == PH_EVENT_STREAM;
             ph_buf_unref(event.buf);
             if (event.kind == PH_EVENT_STOPPED)
                 return;
-            if (is_new)
-                ph_chan_release(event.chan);
         }
         Py_BEGIN_ALLOW_THREADS
         do {

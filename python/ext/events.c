@@ -39,24 +39,6 @@ PyObject *message_http_request(State *st, PyObject *body, bool more)
     return dict;
 }
 
-/* Five keys at most until the last message of a stream: such a dict needs the smallest table. */
-PyObject *message_stream_receive(State *st, uint64_t id, PyObject *data, bool end)
-{
-    PyObject *dict = message_of_type(st, st->str.wt_receive);
-    if (dict == NULL)
-        return NULL;
-    PyObject *number = PyLong_FromUnsignedLongLong(id);
-    int rc = -1;
-    if (number != NULL && PyDict_SetItem(dict, st->str.stream_id, number) == 0 &&
-        PyDict_SetItem(dict, st->str.stream, number) == 0 &&
-        PyDict_SetItem(dict, st->str.data, data) == 0)
-        rc = PyDict_SetItem(dict, st->str.end_stream, end ? Py_True : Py_False);
-    Py_XDECREF(number);
-    if (rc == 0 && end)
-        rc = PyDict_SetItem(dict, st->str.more_body, Py_False);
-    return rc < 0 ? fail(dict) : dict;
-}
-
 static PyObject *stream_message(State *st, PyObject *type, uint64_t id)
 {
     PyObject *dict = message_of_type(st, type);
@@ -68,6 +50,19 @@ static PyObject *stream_message(State *st, PyObject *type, uint64_t id)
         rc = PyDict_SetItem(dict, st->str.stream, number);
     Py_XDECREF(number);
     return rc < 0 ? fail(dict) : dict;
+}
+
+/* Five keys at most until the last message of a stream: such a dict needs the smallest table. */
+PyObject *message_stream_receive(State *st, uint64_t id, PyObject *data, bool end)
+{
+    PyObject *dict = stream_message(st, st->str.wt_receive, id);
+    if (dict == NULL)
+        return NULL;
+    if (PyDict_SetItem(dict, st->str.data, data) < 0 ||
+        PyDict_SetItem(dict, st->str.end_stream, end ? Py_True : Py_False) < 0 ||
+        (end && PyDict_SetItem(dict, st->str.more_body, Py_False) < 0))
+        return fail(dict);
+    return dict;
 }
 
 PyObject *message_stream_opened(State *st, uint64_t id, bool bidirectional, PyObject *tag)

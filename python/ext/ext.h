@@ -6,8 +6,9 @@
  * says that ph_server_fd() is readable and puts them into channel objects; task.c steps the
  * application; await.c is what receive() and send() return.
  *
- *      ph_server_next() -> pump.c -> http.c | websocket.c | wt_session.c + wt_stream.c   (one
- * channel) receive()/send() -> await.c -> the same files -> messages.c (dicts) -> ph_chan_*()
+ *      ph_server_next() -> pump.c -> http.c, websocket.c, wt_session.c with wt_stream.c
+ *      receive() -> await.c -> the same files -> events.c (dicts)
+ *      send() -> await.c -> messages.c (dicts) -> the same files -> ph_chan_*()
  *
  * No static mutable objects: what lives as long as the module is in State, found through the type.
  * Functions return new references unless their name says borrowed; NULL or -1 means that a Python
@@ -279,7 +280,7 @@ enum message_kind {
 typedef struct Fields {
     ph_field *list; /* own */
     size_t count, cap;
-    char *arena; /* own; list points into it once fields_seal() ran */
+    char *arena; /* own; list points into it */
     size_t arena_len, arena_cap;
 } Fields;
 
@@ -316,16 +317,6 @@ void fields_clear(Fields *fields);
 /* Appends the fields of `from` to `to` (trailers that come in several messages). */
 int fields_join(Fields *to, const Fields *from);
 
-/* --- Files (files.c) --- */
-
-/* Both give the message a descriptor of its own, of a regular file. */
-int file_open(PyObject *path, Message *out, uint64_t *size);
-int file_take(PyObject *file, Message *out, uint64_t *size); /* a descriptor, or has fileno() */
-uint64_t file_position(const Message *message);
-/* ph_chan_send_file(); moves the position when the message says so. */
-int file_hand_over(Message *message, ph_chan *chan, bool fin);
-void file_close(Message *message);
-
 /* Puts a new reference into a dict and drops it; NULL is passed on as failure. */
 int dict_put(PyObject *dict, PyObject *key, PyObject *value);
 PyObject *message_http_request(State *st, PyObject *body, bool more);
@@ -339,6 +330,16 @@ PyObject *message_drain(State *st, bool local);
 PyObject *message_socket_receive(State *st, Inbox *inbox, bool text);
 PyObject *message_socket_disconnect(State *st, uint32_t code, PyObject *reason);
 PyObject *message_wt_disconnect(State *st, uint32_t code, PyObject *reason, bool clean);
+
+/* --- Files (files.c) --- */
+
+/* Both give the message a descriptor of its own, of a regular file. */
+int file_open(PyObject *path, Message *out, uint64_t *size);
+int file_take(PyObject *file, Message *out, uint64_t *size); /* a descriptor, or has fileno() */
+uint64_t file_position(const Message *message);
+/* ph_chan_send_file(); moves the position when the message says so. */
+int file_hand_over(Message *message, ph_chan *chan, bool fin);
+void file_close(Message *message);
 
 /* --- Server (server.c, pump.c) --- */
 

@@ -455,11 +455,11 @@ static int read_body(State *st, PyObject *dict, Message *out)
     return read_more(dict, st->str.more_body, out);
 }
 
-static int read_wt_accept(State *st, PyObject *dict, Message *out)
+static int read_accept(State *st, PyObject *dict, enum field_rule rule, Message *out)
 {
     if (read_text(dict, st->str.subprotocol, &out->text) < 0)
         return -1;
-    return read_headers(st, dict, FIELDS_SESSION, out);
+    return read_headers(st, dict, rule, out);
 }
 
 static int read_wt_close(State *st, PyObject *dict, Message *out)
@@ -521,11 +521,12 @@ static int read_wt_datagram(State *st, PyObject *dict, Message *out)
     return read_flag(dict, st->str.wait, &out->wait, &present);
 }
 
-static int read_response_start(State *st, PyObject *dict, Message *out)
+/* Of a rejection. */
+static int read_response_start(State *st, PyObject *dict, enum field_rule rule, Message *out)
 {
     if (need_status(read_status(st, dict, 300, 599, out)) < 0)
         return -1;
-    return read_headers(st, dict, FIELDS_SESSION, out);
+    return read_headers(st, dict, rule, out);
 }
 
 static int read_trailers(State *st, PyObject *dict, Message *out)
@@ -608,20 +609,6 @@ static int read_hint(State *st, PyObject *dict, Message *out)
     return rc < 0 || PyErr_Occurred() ? -1 : 0;
 }
 
-static int read_ws_accept(State *st, PyObject *dict, Message *out)
-{
-    if (read_text(dict, st->str.subprotocol, &out->text) < 0)
-        return -1;
-    return read_headers(st, dict, FIELDS_SOCKET, out);
-}
-
-static int read_ws_response_start(State *st, PyObject *dict, Message *out)
-{
-    if (need_status(read_status(st, dict, 300, 599, out)) < 0)
-        return -1;
-    return read_headers(st, dict, FIELDS_SOCKET, out);
-}
-
 /* One of text and bytes; the other may be there as None. */
 static int read_ws_send(State *st, PyObject *dict, Message *out)
 {
@@ -663,13 +650,13 @@ static int read_kind(State *st, PyObject *dict, Message *out)
     case MESSAGE_WS_RESPONSE_BODY:
         return read_body(st, dict, out);
     case MESSAGE_WS_ACCEPT:
-        return read_ws_accept(st, dict, out);
+        return read_accept(st, dict, FIELDS_SOCKET, out);
     case MESSAGE_WS_SEND:
         return read_ws_send(st, dict, out);
     case MESSAGE_WS_CLOSE:
         return read_ws_close(st, dict, out);
     case MESSAGE_WS_RESPONSE_START:
-        return read_ws_response_start(st, dict, out);
+        return read_response_start(st, dict, FIELDS_SOCKET, out);
     case MESSAGE_HTTP_TRAILERS:
         return read_trailers(st, dict, out);
     case MESSAGE_HTTP_PATH:
@@ -679,11 +666,11 @@ static int read_kind(State *st, PyObject *dict, Message *out)
     case MESSAGE_HTTP_HINT:
         return read_hint(st, dict, out);
     case MESSAGE_WT_ACCEPT:
-        return read_wt_accept(st, dict, out);
+        return read_accept(st, dict, FIELDS_SESSION, out);
     case MESSAGE_WT_CLOSE:
         return read_wt_close(st, dict, out);
     case MESSAGE_WT_RESPONSE_START:
-        return read_response_start(st, dict, out);
+        return read_response_start(st, dict, FIELDS_SESSION, out);
     case MESSAGE_WT_OPEN:
         return read_wt_open(st, dict, out);
     case MESSAGE_WT_SEND:

@@ -6,15 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import logging
 import sys
 from typing import Any
 
 from .config import Config
 from .errors import NotAnApplication, StartupError, UserCodeError, described
 from .importer import App, without_our_frames
-
-log = logging.getLogger("pronghorn")
+from .log import error_log, log
 
 
 class Lifespan:
@@ -156,9 +154,7 @@ class Lifespan:
         exc = None if task.cancelled() else task.exception()
         if exc is None:
             return True
-        logging.getLogger("pronghorn.error").error(
-            "lifespan: the application raised", exc_info=without_our_frames(exc)
-        )
+        error_log.error("lifespan: the application raised", exc_info=without_our_frames(exc))
         return False
 
     async def _receive(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import os
 import re
 import socket
 import threading
@@ -179,12 +180,10 @@ def value_text(value: float) -> str:
     return str(value) if isinstance(value, int) else repr(float(value))
 
 
-def resident_bytes() -> int:
-    """Memory of this process; 0 where /proc does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm") as statm:
-        import resource
-
-        return int(statm.read().split()[1]) * resource.getpagesize()
+def resident_bytes(pid: int | str = "self") -> int:
+    """Memory in use by a process; 0 when it is gone, or /proc does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 

@@ -43,18 +43,16 @@ from .config import Config
 from .errors import ConfigError, StartupError
 from .options import MAX_WORKERS
 from .processes import pid_file
-from .server import CANCEL_WAIT, STOP_SLACK, Server
+from .server import CANCEL_WAIT, FORCE_WAIT, SIGNAL_ECHO, STOP_SLACK, Server
 from .worker import MESSAGE_MAX, Setup, name_process
 
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0  # seconds before a worker that died is replaced
 SERVED_WELL = 0.5  # seconds after which a death is no reason to wait longer than before
-FORCE_WAIT = 0.8  # seconds that workers get to end once a second signal came
 MESH_BUFFER = 4 << 20  # bytes of packets on their way to one worker; the kernel may grant less
 GENERATIONS = 256  # processes that may have followed each other in a slot and still be there
 TICK = 1.0  # seconds between two looks at what nothing tells of
 PING_EVERY = 5.0  # seconds between two signs of life; more often when the limit asks for it
 STATS_WAIT = 1.0  # seconds that stats() waits for workers that are busy
-SIGNAL_ECHO = 0.2  # seconds in which the same signal again is one that a wrapper passed on
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
 
 
@@ -211,7 +209,7 @@ class Supervisor:
                     "pid": worker.pid,
                     "state": worker.state,
                     "restarts": worker.slot.restarts,
-                    "rss": resident(worker.pid),
+                    "rss": metrics.resident_bytes(worker.pid),
                     "counters": dict(worker.counters),
                 }
                 for worker in workers
@@ -656,12 +654,3 @@ def python() -> list[str]:
     if not sys.executable:
         raise StartupError("workers: this program does not say which Python interpreter it is")
     return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory in use by a process; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0

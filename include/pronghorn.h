@@ -198,7 +198,8 @@ PH_API void ph_server_peer(ph_server *server, uint16_t worker, int fd);
  * drain.
  */
 PH_API void ph_server_hand_over(ph_server *server);
-/* --- */
+
+/* --- The end of a server, its figures --- */
 
 /* Begins a graceful stop: no new connections, GOAWAY / Connection: close, a DRAIN capsule and
  * PH_EVENT_DRAIN for each session. When the last channel is closed, or `deadline_ms` has passed
@@ -274,13 +275,13 @@ PH_API void ph_server_free(ph_server *server);
     X(timeouts_no_request) /* no_request_timeout */                                                \
     X(timeouts_write)      /* write_stall_timeout */                                               \
     X(timeouts_accept)     /* wt_accept_timeout */                                                 \
+    X(timeouts_ws_ping)    /* ws_ping_timeout: closed with 1011 */                                 \
+    X(timeouts_ws_close)   /* ws_close_timeout: the peer did not close */                          \
     X(origins_refused)     /* WebTransport or WebSocket from a foreign Origin */                   \
     X(protocol_errors)     /* connections or streams closed for a peer's breach */                 \
     X(log_dropped)         /* log lines dropped because the ring was full */                       \
     X(copied)              /* payload bytes copied by our own code */                              \
     X(bells_up)            /* eventfd writes towards the consumer */                               \
-    X(timeouts_ws_ping)    /* ws_ping_timeout: closed with 1011 */                                 \
-    X(timeouts_ws_close)   /* ws_close_timeout: the peer did not close */                          \
     X(bells_down)          /* eventfd writes towards the I/O thread */
 
 typedef struct ph_stats {
@@ -321,7 +322,7 @@ typedef enum ph_event_kind {
     PH_EVENT_DRAIN,        /* session should finish soon; `local`: this server asked */
     PH_EVENT_WRITABLE,     /* answer to a ph_chan_wait_*() that returned 0 */
     PH_EVENT_CLOSED,       /* the last event of a channel; `clean`, `code`, and for sessions and
-                              WebSockets       the reason in `data` */
+                              WebSockets the reason in `data` */
     PH_EVENT_LOG,          /* a log line of the core: `level`, `data`; chan is NULL */
     PH_EVENT_STOPPED,      /* the I/O thread has ended; the last event of a server */
     PH_EVENT_SOCKET,  /* new PH_CHAN_WEBSOCKET: answer with ph_chan_accept() or ph_chan_respond() */

@@ -5,7 +5,7 @@
  * Everything that sets or shows options (ph_config_set(), ph_config_option(), the command line and
  * the documentation above it) reads this one table, so that an option exists everywhere or nowhere.
  * Values are checked one by one here; what depends on several of them (a certificate for TLS) is
- * checked in server.c, where the addresses are known.
+ * checked in server.c and certs.c, when a server is made of them.
  */
 #include "../tls/tls.h"
 #include "core.h"
@@ -82,10 +82,10 @@ static const struct option options[] = {
     BOOL(early_data, "off", "Whether HTTP/3 requests are taken in 0-RTT."),
     TEXT(dev_certificate, OPT_PATH, "directory",
          "Makes and renews a 13-day development certificate there, for QUIC only."),
-    LIST(alpn, OPT_STRING, "h3, h2, http/1.1",
-         "Protocols to offer with TLS over TCP, the preferred one first; h2 and http/1.1 when "
-         "unset. "
-         "QUIC always offers h3."),
+    LIST(
+        alpn, OPT_STRING, "h3, h2, http/1.1",
+        "Protocols to offer with TLS over TCP, the preferred one first; h2 and http/1.1 when unset."
+        " QUIC always offers h3."),
     BOOL(alt_svc, "on",
          "Tells HTTP/1.1 and HTTP/2 clients of the QUIC port, with TLS only (Alt-Svc)."),
     TEXT(alt_svc_value, OPT_STRING, "value of an Alt-Svc field",
@@ -118,9 +118,8 @@ static const struct option options[] = {
     NUM(max_concurrent_app_calls, OPT_COUNT, "4096", 1, 1000000,
         "Requests and sessions that the application works on at once; more get 503."),
     NUM(memory_budget, OPT_BYTES, "0", 0, UINT64_C(1) << 50,
-        "Resident memory of the process above which new connections and requests are refused; 0 "
-        "for "
-        "three quarters of the machine's or control group's."),
+        "Resident memory of the process above which new connections and requests are refused; 0"
+        " for three quarters of the machine's or control group's."),
     NUM(head_bytes, OPT_BYTES, "65536", 256, 1048576,
         "Request head, decoded: name, value and 32 bytes a field."),
     NUM(head_fields, OPT_COUNT, "100", 1, 10000, "Fields of a request head."),
@@ -222,9 +221,8 @@ static const struct option options[] = {
         "Bytes queued on one stream or response above which the writer waits."),
     NUM(send_buffer_low, OPT_BYTES, "65536", 0, GIB, "The same: it goes on at this many."),
     NUM(conn_send_buffer, OPT_BYTES, "1048576", 4096, GIB,
-        "Bytes that responses of one connection share as their parts of send_buffer: the first "
-        "ones "
-        "get that much, later ones less, none below 4 KiB."),
+        "Bytes that responses of one connection share as their parts of send_buffer: the first"
+        " ones get that much, later ones less, none below 4 KiB."),
     NUM(session_send_buffer, OPT_BYTES, "1048576", 1, GIB,
         "Bytes queued on all streams of a session above which writers wait."),
     NUM(ring_slots, OPT_COUNT, "4096", 8, 1048576,
@@ -237,8 +235,8 @@ static const struct option options[] = {
     TEXT(uds_group, OPT_STRING, "name, number", "The group that it belongs to."),
     BOOL(reuse_port, "off", "Lets several processes bind the same addresses."),
     BOOL(steering, "on",
-         "Has the kernel give QUIC packets to the worker they belong to; off: workers pass them "
-         "on."),
+         "Has the kernel give QUIC packets to the worker they belong to; off: workers pass them"
+         " on."),
     BOOL(gso, "on", "Sends runs of packets with one system call where the kernel can."),
     BOOL(gro, "on", "Receives runs of packets with one system call where the kernel can."),
     TEXT(secret, OPT_STRING, "64 hexadecimal digits, or a file of at least 32 bytes",
@@ -260,23 +258,20 @@ static const char *const type_names[] = {
     [OPT_MS] = "milliseconds", [OPT_CHOICE] = "choice",
 };
 
-/* "0 to 65535": what an option of numbers takes. One string a table entry, made at first use. */
-static const char *accepts_text(const struct option *opt, char *out, size_t cap)
-{
-    if (opt->accepts != NULL)
-        return opt->accepts;
-    snprintf(out, cap, "%llu to %llu", (unsigned long long)opt->min, (unsigned long long)opt->max);
-    return out;
-}
-
-/* The table's numbers as text, for ph_config_option(): written once, before any other thread can
- * ask, so that the strings are static storage. */
+/* "0 to 65535": what options of numbers take. Written once, before any thread can ask, so that
+ * ph_config_option() gives static storage. */
 static char ranges[PH_COUNT_OF(options)][48];
 
 __attribute__((constructor)) static void ranges_init(void)
 {
     for (size_t i = 0; i < PH_COUNT_OF(options); i++)
-        accepts_text(&options[i], ranges[i], sizeof(ranges[i]));
+        snprintf(ranges[i], sizeof(ranges[i]), "%llu to %llu", (unsigned long long)options[i].min,
+                 (unsigned long long)options[i].max);
+}
+
+static const char *accepts_of(const struct option *opt)
+{
+    return opt->accepts != NULL ? opt->accepts : ranges[opt - options];
 }
 
 int ph_config_option(size_t index, ph_option *out)
@@ -288,7 +283,7 @@ int ph_config_option(size_t index, ph_option *out)
         .name = opt->name,
         .type = type_names[opt->type],
         .default_value = opt->initial,
-        .accepts = opt->accepts != NULL ? opt->accepts : ranges[index],
+        .accepts = accepts_of(opt),
         .help = opt->help,
         .repeatable = opt->repeatable,
     };
@@ -322,11 +317,10 @@ static void list_append(struct ph_text_list *list, const char *text)
 
 static int reject(struct ph_config *config, const struct option *opt, const char *value)
 {
-    char shown[128], range[48];
+    char shown[128];
     ph_escape(shown, sizeof(shown), value, strlen(value));
     return ph_fail(&config->error, PH_E_CONFIG, "%s: \"%s\" is not a valid %s; accepted: %s",
-                   opt->name, shown, type_names[opt->type],
-                   accepts_text(opt, range, sizeof(range)));
+                   opt->name, shown, type_names[opt->type], accepts_of(opt));
 }
 
 /* Decimal digits with one of the type's units. */
@@ -482,8 +476,6 @@ static int set_text(struct ph_config *config, const struct option *opt, const ch
     *text = ph_strdup(value);
     return 0;
 }
-
-static void clear(struct ph_config *config, const struct option *opt);
 
 static int set_option(struct ph_config *config, const struct option *opt, const char *value)
 {

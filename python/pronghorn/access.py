@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import logwriter
 from .errors import ConfigError
-from .log import is_plain, printable
+from .log import has_uvicorns_names, is_plain, printable
 
 if TYPE_CHECKING:
     from .config import Config
@@ -46,7 +46,7 @@ def writer(config: Config) -> Writer | None:
     emit = straight if is_plain() else log.info
     if config.access_log_format:
         return formatted(config.access_log_format, emit)
-    if config.log_names == "uvicorn":
+    if has_uvicorns_names(config):
         return as_uvicorn
     return as_json if config.log_format == "json" else short(emit)
 
@@ -71,7 +71,7 @@ def short(emit: Emit) -> Writer:
         emit(
             DEFAULT,
             f"{client[0]}:{client[1]}" if client else "-",
-            scope.get("method") or "-",
+            method(scope),
             printable(scope.get("path", ""), TEXT_MAX),
             scope.get("http_version", "-"),
             status,
@@ -99,7 +99,7 @@ def as_json(scope: Scope, status: int, body_bytes: int, seconds: float) -> None:
     fields = {
         "client": f"{client[0]}:{client[1]}" if client else None,
         "type": scope["type"],
-        "method": scope.get("method"),
+        "method": method(scope),
         "scheme": scope.get("scheme"),
         "path": scope.get("path", "")[:TEXT_MAX],
         "query": scope.get("query_string", b"")[:TEXT_MAX].decode("latin-1"),
@@ -148,6 +148,13 @@ def atom(name: str) -> Callable[[Scope, int, int, float], str]:
     return MAKERS[name]
 
 
+def method(scope: Scope) -> str:
+    """As it was on the wire: scopes of sessions have none."""
+    return scope.get("method") or (
+        "GET" if scope.get("http_version", "").startswith("1") else "CONNECT"
+    )
+
+
 def client_host(scope: Scope, *_: Any) -> str:
     client = scope.get("client")
     return client[0] if client else "-"
@@ -164,7 +171,7 @@ def protocol(scope: Scope) -> str:
 
 
 def request_line(scope: Scope, *_: Any) -> str:
-    return f"{scope.get('method') or 'WEBSOCKET'} {target(scope)} {protocol(scope)}"
+    return f"{method(scope)} {target(scope)} {protocol(scope)}"
 
 
 def phrase(_: Scope, status: int, *__: Any) -> str:
@@ -184,7 +191,7 @@ MAKERS: dict[str, Callable[[Scope, int, int, float], str]] = {
     "u": lambda *_: "-",
     "t": local_time,
     "r": request_line,
-    "m": lambda scope, *_: scope.get("method") or "-",
+    "m": lambda scope, *_: method(scope),
     "U": lambda scope, *_: quoted(scope.get("path", "")),
     "q": lambda scope, *_: quoted(scope.get("query_string", b"").decode("latin-1")),
     "H": lambda scope, *_: protocol(scope),

@@ -178,7 +178,7 @@ SAME: dict[str, dict[str, str]] = {
         "forwarded_allow_ips": "nobody when not given, not 127.0.0.1; `unix` for Unix sockets",
         "header": "added unless the response has a field of that name", "host": "", "http2": "",
         "interface": "", "lifespan": "", "limit_max_requests": "", "limit_max_requests_jitter": "",
-        "log_config": "with `--log-names uvicorn` when it was written for uvicorn",
+        "log_config": "one that was written for uvicorn will do",
         "log_level": "", "loop": "asyncio when not given", "port": "",
         "proxy_headers": "off when not given; trusts loopback addresses and Unix sockets",
         "reload": "with any number of workers", "reload_delay": "", "reload_dir": "",

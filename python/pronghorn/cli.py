@@ -20,7 +20,14 @@ from .errors import BAD_OPTION, ConfigError, StartupError, report
 from .leaks import leak_checked
 from .options import GROUPS, LIMITS, Option, option_of
 from .server import run_or_raise
-from .sources import Settings, flag_of, from_environment, from_file, read_env_file
+from .sources import (
+    Settings,
+    flag_of,
+    from_environment,
+    from_file,
+    from_uvicorns_environment,
+    read_env_file,
+)
 from .versions import libraries
 
 SHORT = 30  # characters of choices that help shows in place of CHOICE
@@ -139,19 +146,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def gather(args: argparse.Namespace, settings: Settings) -> None:
     """Puts together what the file, the environment and the command line say. ConfigError."""
-    env_file = args.env_file or os.environ.get("PRONGHORN_ENV_FILE")
+    env_file = args.env_file or first_of("PRONGHORN_ENV_FILE", "UVICORN_ENV_FILE")
     if env_file:
         for name, value in read_env_file(env_file).items():
             os.environ.setdefault(name, value)
     file = args.config or os.environ.get("PRONGHORN_CONFIG")
     if file:
         settings.take(from_file(file))
-    found, notes = from_environment(os.environ)
-    settings.take(found)
-    settings.notes += notes
+    for source in (from_uvicorns_environment, from_environment):
+        found, notes = source(os.environ)
+        settings.take(found)
+        settings.notes += notes
     settings.take([*args.given, *core_words(args.option)])
     if args.app is not None:
         settings.app = args.app
+
+
+def first_of(*variables: str) -> str:
+    return next((found for name in variables if (found := os.environ.get(name))), "")
 
 
 def core_words(pairs: Sequence[str]) -> Iterator[tuple[str, str, Any]]:

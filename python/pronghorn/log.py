@@ -7,6 +7,7 @@ Lines are "noun: event key=value". A program that configured logging keeps its o
 
 from __future__ import annotations
 
+import configparser
 import json
 import logging
 import logging.config
@@ -98,22 +99,23 @@ UVICORN_NAMES = {
 def configure(config: Config) -> None:
     """Sets the level, and a handler when neither we nor the program have one; or does what the
     program's own configuration says, and nothing else."""
+    names = config.log_names
     if config.log_config is not None:
-        names = apply(config.log_config)
+        spoken_of = apply(config.log_config)
+        if names is None and is_for_uvicorn(spoken_of):
+            names = "uvicorn"
         if config.level() != DEFAULT_LEVEL:
-            log.setLevel(config.level().upper())
-        if config.log_names != "uvicorn" and is_for_uvicorn(names):
-            log.warning("log: log_config speaks of uvicorn's loggers only: give log_names=uvicorn")
+            for name in ("pronghorn", *(UVICORN_NAMES.values() if names == "uvicorn" else ())):
+                logging.getLogger(name).setLevel(config.level().upper())
     else:
         log.setLevel(config.level().upper())
-    for logger, name in (
-        (log, "log_file"),
-        (logging.getLogger("pronghorn.access"), "access_log_file"),
-    ):
+    shown = logging.getLogger("uvicorn") if names == "uvicorn" else log
+    access = logging.getLogger("uvicorn.access" if names == "uvicorn" else "pronghorn.access")
+    for logger, name in ((shown, "log_file"), (access, "access_log_file")):
         if getattr(config, name) is not None:
             write_to(logger, name, config)
-    if config.log_names == "uvicorn":
-        take_uvicorns_names()
+    if names == "uvicorn":
+        take_uvicorns_names(config)
     elif config.log_config is None and not log.handlers and not logging.getLogger().handlers:
         add_handler(log, Handler(), config, is_coloured(config.use_colors))
 
@@ -144,21 +146,27 @@ def reopen() -> None:
         log.error("log: file not opened again error=%r path=%r", exc.strerror, exc.filename)
 
 
-def take_uvicorns_names() -> None:
+def take_uvicorns_names(config: Config) -> None:
     for name, other in UVICORN_NAMES.items():
         logger = logging.getLogger(name)
         if not any(isinstance(handler, Forward) for handler in logger.handlers):
             logger.addHandler(Forward(other))
         logger.propagate = False
-    root = logging.getLogger()
-    if not logging.getLogger("uvicorn.error").hasHandlers() and not root.handlers:
-        handler = Handler()
-        handler.setFormatter(Formatter(is_coloured(None)))
-        uvicorn = logging.getLogger("uvicorn")
-        uvicorn.addHandler(handler)
+    uvicorn, errors = logging.getLogger("uvicorn"), logging.getLogger("uvicorn.error")
+    if not errors.hasHandlers() and not logging.getLogger().handlers:
+        add_handler(uvicorn, Handler(), config, is_coloured(config.use_colors))
+    if config.log_config is None and any(isinstance(h, Handler) for h in uvicorn.handlers):
         uvicorn.setLevel(log.level)
     for name, other in UVICORN_NAMES.items():
         logging.getLogger(name).setLevel(logging.getLogger(other).getEffectiveLevel())
+
+
+def has_uvicorns_names(config: Config) -> bool:
+    """Once it is configured."""
+    if config.log_names is not None:
+        return config.log_names == "uvicorn"
+    handlers = logging.getLogger("pronghorn.access").handlers
+    return any(isinstance(handler, Forward) for handler in handlers)
 
 
 def is_coloured(wanted: bool | None) -> bool:
@@ -227,7 +235,7 @@ def apply(given: str | os.PathLike[str] | Mapping[str, Any]) -> set[str]:
         if settings is None:
             path = os.fspath(given)  # type: ignore[arg-type]
             logging.config.fileConfig(path, disable_existing_loggers=False)
-            return set()
+            return loggers_of_ini(path)
         settings.setdefault("version", 1)
         settings.setdefault("disable_existing_loggers", False)  # ours exist already
         logging.config.dictConfig(with_own_formatters(settings))
@@ -235,6 +243,14 @@ def apply(given: str | os.PathLike[str] | Mapping[str, Any]) -> set[str]:
         cause = f" ({exc.__cause__})" if exc.__cause__ is not None else ""
         raise ConfigError(f"log_config: {where}{exc}{cause}") from None
     return set(settings.get("loggers", ()))
+
+
+def loggers_of_ini(path: str) -> set[str]:
+    """Of one that could be read."""
+    parser = configparser.RawConfigParser()
+    parser.read(path)
+    keys = (key.strip() for key in parser.get("loggers", "keys").split(","))
+    return {parser.get(f"logger_{key}", "qualname") for key in keys if key and key != "root"}
 
 
 def read(path: str) -> dict[str, Any] | None:

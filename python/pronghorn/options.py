@@ -181,8 +181,9 @@ class Options:
         "Whether levels are in colour.", shown="on a terminal")
     log_config: PathLike | Mapping[str, Any] | None = row(None, LOG, kinds.LogConfig(),
         "Configuration of Python's logging, whose levels and handlers are used then.")
-    log_names: str = row("pronghorn", LOG, kinds.Choice("pronghorn", "uvicorn"),
-        "Names of the loggers; uvicorn: those that a log_config written for it configures.")
+    log_names: str | None = row(None, LOG, kinds.Choice("pronghorn", "uvicorn"),
+        "Names of the loggers; uvicorn: those that a log_config written for it configures.",
+        shown="uvicorn if a log_config speaks of its loggers and not of pronghorn's")
     log_file: PathLike | None = row(None, LOG, kinds.Path(),
         "File that lines are appended to; opened again on SIGUSR1.", shown="standard error")
     access_log: bool = row(False, LOG, kinds.Flag(), "One line a request.")

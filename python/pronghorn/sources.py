@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import kinds
-from .aliases import BY_NAME
+from .aliases import ALIASES, BY_NAME, SAME, UVICORN
 from .config import OPTIONS, Config, nearest
 from .errors import ConfigError
 
@@ -22,6 +22,14 @@ else:
     import tomli as tomllib
 
 PREFIX = "PRONGHORN_"
+UVICORNS_PREFIX = "UVICORN_"
+# How uvicorn separates several values in one variable; None: by white space.
+UVICORNS_LISTS = {
+    "reload_dirs": os.pathsep,
+    "reload_includes": None,
+    "reload_excludes": None,
+    "headers": None,
+}
 # Variables of that prefix that are no options: of the command itself, and a test's.
 OTHER_VARIABLES = {"PRONGHORN_CONFIG", "PRONGHORN_ENV_FILE", "PRONGHORN_CHECK_LEAKS"}
 
@@ -150,6 +158,26 @@ def from_environment(environ: Mapping[str, str]) -> tuple[list[tuple[str, str, A
             found.append((name, variable, text))
         else:
             notes.append(f"{variable}: there is no such option{nearest(name)}")
+    return found, notes
+
+
+def from_uvicorns_environment(
+    environ: Mapping[str, str],
+) -> tuple[list[tuple[str, str, Any]], list[str]]:
+    """UVICORN_<NAME> of uvicorn's options, with a note that they count here."""
+    names = {alias.name for alias in ALIASES if alias.of == UVICORN} | SAME[UVICORN].keys()
+    found: list[tuple[str, str, Any]] = []
+    for variable, text in sorted(environ.items()):
+        name = variable.removeprefix(UVICORNS_PREFIX).lower()
+        if not variable.startswith(UVICORNS_PREFIX) or not text or name == "env_file":
+            continue
+        if name in UVICORNS_LISTS:
+            found.append((name, variable, text.split(UVICORNS_LISTS[name])))
+        elif name == "app" or name in names:
+            kind = OPTIONS[name].kind if name in OPTIONS else None
+            found.append((name, variable, values_of(kind, text) if kind else text))
+    taken = ", ".join(variable for _, variable, _ in found)
+    notes = [f"{taken}: taken as uvicorn does; here the prefix is {PREFIX}"] if found else []
     return found, notes
 
 

@@ -53,6 +53,7 @@ GENERATIONS = 256  # processes that may have followed each other in a slot and s
 TICK = 1.0  # seconds between two looks at what nothing tells of
 PING_EVERY = 5.0  # seconds between two signs of life; more often when the limit asks for it
 STATS_WAIT = 1.0  # seconds that stats() waits for workers that are busy
+RELOAD = 0  # among the signals: reload()
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
 
 
@@ -217,7 +218,7 @@ class Supervisor:
 
     def reload(self) -> None:
         """What SIGHUP does: replaces the workers one by one. Any thread."""
-        self._signals.append((signal.SIGHUP, time.monotonic()))
+        self._signals.append((RELOAD, time.monotonic()))
         self._wake()
 
     def shutdown(self) -> None:
@@ -341,8 +342,9 @@ class Supervisor:
                     worker.tell("reopen")
             elif self._stopping:
                 continue
-            elif number == signal.SIGHUP:
-                log.log.info("signal name=SIGHUP: replacing workers=%d", self._count)
+            elif number in (signal.SIGHUP, RELOAD):
+                why = "reload" if number == RELOAD else "signal name=SIGHUP"
+                log.log.info("%s: replacing workers=%d", why, self._count)
                 self._rolling = [s for s in self._slots[: self._count] if s.worker is not None]
             elif number == signal.SIGTTIN:
                 self._resize(self._count + 1)

@@ -150,6 +150,9 @@ bool ph_mesh_decode(struct ph_mesh_packet *packet, const uint8_t *data, size_t n
 
 /* Bytes written to a TCP socket that its peer has not acknowledged; 0 when that cannot be told. */
 size_t ph_tcp_unacked(int fd);
+/* What to do about a port that may not be bound, to end a sentence; "" when errno `code` is about
+ * something else. */
+const char *ph_port_hint(const struct ph_addr *addr, int code);
 /* Opens a listening socket. `addr` comes back with the bound port. Returns the descriptor or
  * PH_E_IO with a sentence. */
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err);

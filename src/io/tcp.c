@@ -43,6 +43,15 @@ void ph_tcp_spare_fini(struct ph_tcp_spare *spare)
     spare->fd = -1;
 }
 
+const char *ph_port_hint(const struct ph_addr *addr, int code)
+{
+    if (code != EACCES || ph_addr_port(addr) >= 1024)
+        return "";
+    return "; ports below 1024 take CAP_NET_BIND_SERVICE, a lower "
+           "net.ipv4.ip_unprivileged_port_start"
+           ", or a socket from who has the right (fd://)";
+}
+
 /* `what` failed, as errno says; NULL: listening itself. */
 static int listen_fail(int fd, const struct ph_addr *addr, const char *what, struct ph_err *err)
 {
@@ -50,9 +59,9 @@ static int listen_fail(int fd, const struct ph_addr *addr, const char *what, str
     char text[64];
     if (fd >= 0)
         close(fd);
-    return ph_fail(err, PH_E_IO, "cannot listen on tcp %s: %s%s%s",
+    return ph_fail(err, PH_E_IO, "cannot listen on tcp %s: %s%s%s%s",
                    ph_addr_text(addr, text, sizeof(text)), what != NULL ? what : "",
-                   what != NULL ? ": " : "", strerror(code));
+                   what != NULL ? ": " : "", strerror(code), ph_port_hint(addr, code));
 }
 
 int ph_tcp_listen(struct ph_addr *addr, int backlog, bool reuse_port, struct ph_err *err)

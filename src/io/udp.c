@@ -132,9 +132,9 @@ static int open_fail(int fd, const struct ph_addr *addr, const char *what, struc
     char text[64];
     if (fd >= 0)
         close(fd);
-    return ph_fail(err, PH_E_IO, "cannot open udp %s: %s%s%s",
+    return ph_fail(err, PH_E_IO, "cannot open udp %s: %s%s%s%s",
                    ph_addr_text(addr, text, sizeof(text)), what != NULL ? what : "",
-                   what != NULL ? ": " : "", strerror(code));
+                   what != NULL ? ": " : "", strerror(code), ph_port_hint(addr, code));
 }
 
 static const char *configure(int fd, int family, const struct ph_udp_options *options)

@@ -267,6 +267,48 @@ def test_a_configuration_for_uvicorn_goes_on_working(folder):
     assert re.search(rf"^A uvicorn\.access {arguments}$", output, re.MULTILINE)
 
 
+UVICORN_INI = OWN_INI.replace("pronghorn", "uvicorn").replace("own", "D")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("log.json", json.dumps(UVICORN_DICT)), ("log.ini", UVICORN_INI)]
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_configuration_of_uvicorns_loggers_only_is_known_by_them(folder, workers, name, text):
+    (folder / name).write_text(text)
+    args = ["--log-config", name, "--access-log", "--log-level", "debug", "--workers", workers]
+    output = serve_once(folder, *args)
+    assert re.search(r"^D uvicorn.error .*listening kind=tcp", output, re.MULTILINE)
+    assert "ready pid=" in output
+    assert output.count("uvicorn.access") == 1
+    assert "pronghorn" not in output
+
+
+def test_a_configuration_of_both_is_ours_unless_told(folder):
+    both = {**UVICORN_DICT["loggers"], "pronghorn": {"handlers": ["default"], "level": "INFO"}}
+    (folder / "log.json").write_text(json.dumps(UVICORN_DICT | {"loggers": both}))
+    assert "D pronghorn INFO ready" in serve_once(folder, "--log-config", "log.json")
+    names = ["--log-names", "uvicorn"]
+    assert "D uvicorn.error INFO ready" in serve_once(folder, "--log-config", "log.json", *names)
+
+
+def test_uvicorns_names_in_files_go_nowhere_else(folder):
+    args = ["--log-names", "uvicorn", "--log-file", "main.log", "--access-log-file", "access.log"]
+    with command(folder, "main:app", "--port", "0", "--log-format", "json", *args) as server:
+        main, accesses = folder / "main.log", folder / "access.log"
+        text = wait_for(lambda: re.search(r"tcp address=127\.0\.0\.1:(\d+) [^~]*ready pid=",
+                                          (main.exists() and main.read_text()) or ""))  # fmt: skip
+        ask(("127.0.0.1", int(text[1])))
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert server.output == ""
+    assert {json.loads(line)["logger"] for line in main.read_text().splitlines()} == {
+        "uvicorn.error"
+    }
+    [line] = accesses.read_text().splitlines()
+    assert json.loads(line)["logger"] == "uvicorn.access"
+
+
 def test_without_a_configuration_uvicorns_names_get_our_form(folder):
     output = serve_once(folder, "--log-names", "uvicorn", "--access-log")
     assert re.search(r'info     127\.0\.0\.1:\d+ - "GET / HTTP/1\.1" 200$', output, re.MULTILINE)

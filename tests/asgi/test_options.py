@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 import pytest
-from process import outcome
+from process import command, outcome
 from pronghorn import Config, ConfigError, kinds, run
 from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN
 from pronghorn.cli import gather, parse, parser
@@ -16,6 +16,7 @@ from pronghorn.sources import (
     from_environment,
     from_file,
     from_keywords,
+    from_uvicorns_environment,
     read_env_file,
 )
 
@@ -54,8 +55,11 @@ def config_of(argv=(), environ=None, file=None):
     settings = Settings()
     if file is not None:
         settings.take(from_file(str(file)))
-    found, notes = from_environment(environ or {})
-    settings.take(found)
+    notes = []
+    for source in (from_uvicorns_environment, from_environment):
+        found, said = source(environ or {})
+        settings.take(found)
+        notes += said
     args = parse(list(argv))
     settings.take(args.given)
     return settings.config(), settings, notes
@@ -392,6 +396,46 @@ def test_a_variable_that_is_no_option_is_said_and_stops_nothing():
     _, _, notes = config_of(environ={"PRONGHORN_BIDN": "x", "PRONGHORN_SERVICE_HOST": "y"})
     assert notes[0] == "PRONGHORN_BIDN: there is no such option: did you mean bind?"
     assert notes[1].startswith("PRONGHORN_SERVICE_HOST: there is no such option")
+
+
+def test_uvicorns_variables_mean_what_they_mean_there(tmp_path):
+    environ = {
+        "UVICORN_APP": "main:app", "UVICORN_HOST": "::1", "UVICORN_PORT": "8123",
+        "UVICORN_WORKERS": "2", "UVICORN_PROXY_HEADERS": "true", "UVICORN_RELOAD": "1",
+        "UVICORN_RELOAD_DIRS": f"{tmp_path}:.", "UVICORN_RELOAD_INCLUDES": "*.html  *.css",
+        "UVICORN_HEADERS": "X-A:1 X-B:2", "UVICORN_TIMEOUT_KEEP_ALIVE": "7",
+        "UVICORN_SSL_CERTFILE": __file__, "UVICORN_LOG_LEVEL": "", "UVICORN_CMD": "not an option",
+    }  # fmt: skip
+    config, settings, [note] = config_of(environ=environ)
+    assert (config.app, config.host, config.port, config.workers) == ("main:app", "::1", 8123, 2)
+    assert (config.proxy_headers, config.reload, config.keep_alive) == (True, True, 7.0)
+    assert config.reload_dir == [str(tmp_path), "."]
+    assert config.reload_include == ["*.html", "*.css"]
+    assert config.header == ["X-A:1", "X-B:2"]
+    assert settings.wording("port: no") == "UVICORN_PORT: no"
+    assert note.startswith("UVICORN_APP, UVICORN_HEADERS, UVICORN_HOST, UVICORN_PORT, ")
+    assert note.endswith("UVICORN_WORKERS: taken as uvicorn does; here the prefix is PRONGHORN_")
+    assert "UVICORN_CMD" not in note and "LOG_LEVEL" not in note
+
+
+def test_our_variables_are_stronger_than_uvicorns():
+    environ = {"UVICORN_PORT": "1", "UVICORN_HEADERS": "a:1", "UVICORN_UDS": "/x"}
+    ours = {"PRONGHORN_PORT": "2", "PRONGHORN_HEADER": "b:2"}
+    config, *_ = config_of(environ=environ | ours)
+    assert (config.port, config.bind, config.header) == (2, None, ["b:2"])
+    config, *_ = config_of(["--port", "3"], environ)
+    assert config.port == 3
+    with pytest.raises(ConfigError, match=r"^UVICORN_SSL_VERSION: --tls-min-version says"):
+        config_of(environ={"UVICORN_SSL_VERSION": "17"})
+
+
+def test_the_command_takes_uvicorns_variables(tmp_path):
+    (tmp_path / "main.py").write_text("async def app(scope, receive, send): ...\n")
+    (tmp_path / "env").write_text("UVICORN_LOG_LEVEL=nonsense\n")
+    environ = {"UVICORN_APP": "main:app", "UVICORN_ENV_FILE": "env"}
+    with command(tmp_path, env=environ) as server:
+        assert server.end() == 2
+    assert server.output.startswith("pronghorn: UVICORN_LOG_LEVEL: 'nonsense' is not one of ")
 
 
 @pytest.mark.parametrize(

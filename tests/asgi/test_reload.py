@@ -70,6 +70,7 @@ def test_new_code_serves_after_a_change(folder):
         write(folder / "main.py", "two")
         get_until(port, "two")
         server.line(f"reload: changed file={folder / 'main.py'}$")
+        server.line("reload: replacing workers=1$")
         server.signal(signal.SIGTERM)
         assert server.end() == 0
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 from process import command, outcome
@@ -170,6 +171,26 @@ def test_bad_addresses_are_one_line(folder, bind, code, text):
     got, output = outcome(folder, "main:app", "--bind", bind)
     assert (got, output.count("\n")) == (code, 1)
     assert text in output
+
+
+def unprivileged_ports_begin():
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+
+
+@pytest.mark.skipif(unprivileged_ports_begin() < 1024, reason="every port is free to all here")
+@pytest.mark.parametrize("bind", ["--bind", "--quic-bind"])
+def test_a_port_that_takes_a_privilege_says_which(folder, bind):
+    """PR_CAPBSET_DROP of CAP_NET_BIND_SERVICE makes root as anybody is."""
+    cert, key, _ = _core.dev_certificate(folder)
+    serve = ["-m", "pronghorn", "main:app", bind, "127.0.0.1:443", "--certfile", cert]
+    code = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 10, 0, 0, 0);"
+    code += f"os.execv(sys.executable, {[sys.executable, *serve, '--keyfile', key]!r})"
+    with command(folder, argv=[sys.executable, "-c", code]) as server:
+        assert server.end() == 3
+    [line] = server.output.splitlines()
+    kind = "listen on tcp" if bind == "--bind" else "open udp"
+    assert f"cannot {kind} 127.0.0.1:443: Permission denied; ports below 1024 take CAP_NET" in line
+    assert "net.ipv4.ip_unprivileged_port_start" in line and "fd://" in line
 
 
 def test_the_longest_path_is_taken(tmp_path):

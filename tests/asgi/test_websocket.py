@@ -1148,8 +1148,9 @@ async def test_access_log(version: str, caplog: pytest.LogCaptureFixture) -> Non
         async with socket_to(version, server, "/no"):
             pass
     lines = [r.getMessage() for r in caplog.records if r.name == "pronghorn.access"]
-    status = 101 if version == "1.1" else 200
+    status, method = (101, "GET") if version == "1.1" else (200, "CONNECT")
     assert len(lines) == 2, lines
+    assert f" method={method} " in lines[0] and f" method={method} " in lines[1]
     assert "path=/yes" in lines[0] and f"status={status} bytes=5" in lines[0]
     assert "path=/no" in lines[1] and "status=403 bytes=0" in lines[1]
 

@@ -259,7 +259,8 @@ async def block(request: Request) -> JSONResponse:
 async def beat() -> None:
     while True:
         await asyncio.sleep(10)
-        log(f"{len(sessions)} watching, {figures.requests} requests answered")
+        if sessions:
+            log(f"watching: {len(sessions)}, requests so far: {figures.requests}")
 
 
 @contextlib.asynccontextmanager

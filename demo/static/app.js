@@ -78,11 +78,20 @@ function explainMissing() {
   $("retry").hidden = true;
 }
 
-function explainFailure(error, port) {
-  trouble("The WebTransport connection failed", String(error?.message || error),
-    [`Is the server still running? It should listen on UDP port ${port}.`,
-     "A firewall, VPN or browser policy may block UDP or QUIC (Chrome: --disable-quic, policy QuicAllowed).",
-     "If the development certificate was renewed, reload the page: its hash is read when the page loads."]);
+/** `reached`: whether the server said where WebTransport is; `opened`: whether a session was open. */
+function explainFailure(error, port, reached, opened) {
+  const text = String(error?.message || error);
+  if (!reached) {
+    trouble("The server does not answer", `There is nothing at ${location.origin} any more (${text}).`,
+      ["Start it again with make demo: this page comes back by itself."]);
+  } else if (opened) {
+    trouble("The connection ended", text,
+      ["If the server was stopped, start it again with make demo: this page comes back by itself."]);
+  } else {
+    trouble("The WebTransport connection failed", text,
+      [`The server should listen on UDP port ${port}.`,
+       "A firewall, VPN or browser policy may block UDP or QUIC (Chrome: --disable-quic, policy QuicAllowed)."]);
+  }
   $("retry").hidden = false;
 }
 
@@ -177,6 +186,7 @@ async function ping(transport) {
       show("rtt-now", milliseconds(trip));
     }
   })();
+  reading.catch(() => {}); // when writing fails first, that is the reason which counts
   for (let number = 0; transport === session; number++) {
     tally.pings.set(number, performance.now());
     await writer.write(encoder.encode(`${number}\n`));
@@ -205,7 +215,14 @@ async function blockPython() {
   const transport = session;
   const answer = fetch("/block", { method: "POST" });
   const waiting = verdictLine("Python computes; nothing from the handler for two seconds");
-  await answer;
+  try {
+    await answer;
+  } catch {
+    waiting.remove();
+    verdictLine("the server went away meanwhile", "bad");
+    blocking = false;
+    return;
+  }
   const took = (performance.now() - started) / 1000;
   await pause(1200); // what was queued arrives, and figures from after the block
   waiting.remove();
@@ -312,16 +329,17 @@ async function main() {
   // A closed tab says goodbye; otherwise the server would learn it from its idle timeout.
   window.addEventListener("pagehide", () => session?.close());
   for (;;) {
-    let settings = { port: "?" };
+    let settings = null;
     try {
       settings = await (await fetch("/settings.json")).json();
       show("version", settings.version);
       show("http-version", settings.http_version);
       await connect(settings);
     } catch (error) {
+      const opened = session !== null;
       session = null;
       setState("closed", "not connected");
-      explainFailure(error, settings.port);
+      explainFailure(error, settings?.port, settings !== null, opened);
     }
     await Promise.race([pause(retryIn), new Promise((resolve) => { $("retry").onclick = resolve; })]);
     retryIn = Math.min(retryIn * 2, RETRY_LAST);

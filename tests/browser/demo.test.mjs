@@ -86,6 +86,34 @@ test("a browser without WebTransport, and a dead port, are told what to do", asy
   await other.close();
 });
 
+test("a server that stops is told from one that cannot be reached, and found again", async () => {
+  const first = await Server.start("demo.app:app");
+  const page = await browser.newPage();
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  const saysTrouble = (title) => page.waitForFunction(
+    (title) => document.querySelector("#trouble-title").textContent === title, title);
+  let again;
+  try {
+    await page.goto(first.page);
+    await page.waitForSelector("#state[data-state=open]");
+    const ended = saysTrouble("The connection ended");
+    await first.close();
+    await within(ended, "the end");
+    await within(saysTrouble("The server does not answer"), "the server is gone");
+    assert.match(await page.textContent("#trouble-text"), new RegExp(`nothing at ${first.page} any more`));
+    assert.doesNotMatch(await page.textContent("#trouble"), /undefined|UDP port/);
+    again = await Server.start("demo.app:app", ["--bind", `127.0.0.1:${first.http}`]);
+    await page.evaluate(() => document.querySelector("#retry").click()); // unless it came back by itself
+    await page.waitForSelector("#state[data-state=open]");
+    assert.equal(await page.isHidden("#trouble"), true);
+    assert.deepEqual(errors, []);
+  } finally {
+    await page.close();
+    await again?.close();
+  }
+});
+
 test("tools/demo.sh serves the page and ends well on SIGTERM", async () => {
   const demo = new Process("tools/demo.sh", ["--bind", "127.0.0.1:0", "--quic-bind", "127.0.0.1:0"]);
   try {

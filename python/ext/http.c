@@ -251,16 +251,12 @@ static int body_order(const Exchange *ex)
 
 static int body(Exchange *ex, Await *await, Message *message)
 {
-    bool waited = link_is_on(&await->link);
     int rc = body_order(ex);
     if (rc == STEP_DONE && (ex->gone || ex->base.chan == NULL))
         rc = fail_disconnected(ex->base.st, "the client is gone");
-    if (rc == STEP_DONE && !waited && !list_is_empty(&ex->senders)) {
-        await_join(&ex->senders, await);
-        return STEP_WAIT;
-    }
-    if (rc == STEP_DONE && ex->response == RESPONSE_SENDING &&
-        ph_chan_wait_writable(ex->base.chan) == 0) {
+    if (rc == STEP_DONE &&
+        (await_is_behind(&ex->senders, await) ||
+         (ex->response == RESPONSE_SENDING && ph_chan_wait_writable(ex->base.chan) == 0))) {
         await_join(&ex->senders, await);
         return STEP_WAIT;
     }

@@ -451,6 +451,8 @@ static void http_detach(Channel *channel)
 
 /* --- The end of the application --- */
 
+/* The state of an application that failed is unknown, so the connection ends with the answer; over
+ * HTTP/2 and HTTP/3 the core leaves that field out. */
 static void answer_500(Exchange *ex)
 {
     static const char text[] = "Internal Server Error";
@@ -495,7 +497,8 @@ static void http_finish(Channel *channel, PyObject *exc, bool cancelled)
         cut(ex);
     }
     if (channel->chan != NULL && !ex->body_complete && !ex->gone)
-        ph_chan_stop_sending(channel->chan, H3_NO_ERROR);
+        ph_chan_stop_sending(channel->chan,
+                             H3_NO_ERROR); /* RFC 9114 4.1: it was answered without */
     channel_access(channel);
     channel_release(channel);
     channel_wake(channel);

@@ -76,7 +76,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     char err[ERROR_TEXT] = "";
     ph_server *core = NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    Py_BEGIN_ALLOW_THREADS /* names are resolved and keys derived, which may take seconds */
     rc = ph_server_new(&core, config, err, sizeof(err));
     ph_config_free(config);
     Py_END_ALLOW_THREADS
@@ -312,7 +312,7 @@ void server_close(Server *server)
     ph_server *core = server->core;
     if (core == NULL)
         return;
-    if (server->in_pump) {
+    if (server->in_pump) { /* called by a callback of an event that is still being handled */
         server->close_wanted = true;
         return;
     }
@@ -326,7 +326,6 @@ void server_close(Server *server)
     server_leave(server);
     if (server->started && !server->stopped) {
         ph_server_drain(core, 0);
-        ph_server_flush(core);
         drop_events(core);
     }
     server->stopped = true;
@@ -395,7 +394,6 @@ static PyObject *server_drain(PyObject *self, PyObject *arg)
     if (server_check_thread(server) < 0)
         return NULL;
     ph_server_drain(server->core, ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms);
-    ph_server_flush(server->core);
     Py_RETURN_NONE;
 }
 
@@ -509,6 +507,7 @@ static PyObject *server_steer(PyObject *self, PyObject *args)
     return PyBool_FromLong(rc == PH_OK);
 }
 
+/* The descriptors of this and the next belong to the core from then on. */
 static PyObject *server_mesh(PyObject *self, PyObject *arg)
 {
     const Server *server = (Server *)self;
@@ -611,7 +610,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->call_soon);
     Py_VISIT(server->pump_method);
     Py_VISIT(server->flush_method);
-    if (server->channels.next == NULL)
+    if (server->channels.next == NULL) /* not made whole: server_new() failed */
         return 0;
     for (const Link *link = server->channels.next; link != &server->channels; link = link->next)
         Py_VISIT((PyObject *)CONTAINER(link, Channel, link));

@@ -25,7 +25,9 @@ static void know(struct ph_chan *chan)
         chan->parent->app.children++;
 }
 
-/* The application has both released the channel and seen it closed: its reference ends. */
+/* The application has both released the channel and seen it closed: its reference ends. For
+ * commands that are still on their way the I/O half has its own, until RELEASE, the last of them.
+ */
 static void forget(struct ph_chan *chan)
 {
     ph_list_remove(&chan->app.all);
@@ -69,6 +71,7 @@ void ph_pipe_release_all(struct ph_pipe *pipe)
 
 /* --- Events --- */
 
+/* Messages are made so that most members mean the same in both; what `n` is differs by kind. */
 static void fill(struct ph_event *event, const struct ph_msg *msg)
 {
     *event = (struct ph_event){
@@ -128,6 +131,7 @@ static bool deliver_closed(struct ph_chan *chan, struct ph_msg *msg, struct ph_e
 
 static bool deliver_chan(struct ph_chan *chan, struct ph_msg *msg, struct ph_event *event)
 {
+    /* What was on its way when the application let go, or said stop, is dropped here. */
     bool wanted = !chan->app.released;
     if (msg->kind == PH_EVENT_CLOSED)
         return deliver_closed(chan, msg, event);
@@ -205,7 +209,7 @@ static bool deliver(struct ph_pipe *pipe, struct ph_msg *msg, struct ph_event *e
 static void tell_room(struct ph_pipe *pipe)
 {
     pipe->app.since_wake = 0;
-    atomic_thread_fence(memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst); /* between making room and the look: see pipe.c */
     if (atomic_load_explicit(&pipe->up_starved, memory_order_relaxed) != 0 &&
         atomic_exchange(&pipe->up_starved, 0) != 0) {
         ph_ring_wake(&pipe->down);
@@ -234,6 +238,7 @@ int ph_pipe_next_event(struct ph_pipe *pipe, struct ph_event *event)
                 return 1;
             continue;
         }
+        /* What was said goes before the sleep: the answer may be what we would sleep for. */
         ph_pipe_flush(pipe);
         tell_room(pipe);
         pipe->app.asleep = ph_ring_sleep(&pipe->up);
@@ -336,6 +341,7 @@ int ph_chan_respond(ph_chan *chan, int status, const ph_field *fields, size_t fi
 {
     bool is_session = is_asking(chan);
     bool is_final = status >= 200;
+    /* 2xx would accept what asks (RFC 9110 9.3.6), and 101 is for ph_chan_accept() to say. */
     if (chan->kind == PH_CHAN_WT_STREAM || status < 100 || status > 999 || status == 101 ||
         (!is_final && (fin || is_session)) || (is_session && (status < 300 || status > 599)))
         return PH_E_INVAL;
@@ -438,6 +444,7 @@ int ph_chan_write(ph_chan *chan, ph_buf *buf, bool fin)
         return 0;
     }
     chan->app.ended = fin;
+    /* Before the command: the I/O thread may take it out again at once. */
     atomic_fetch_add(&chan->queued, msg.s.n);
     if (chan->parent != NULL)
         atomic_fetch_add(&chan->parent->queued, msg.s.n);
@@ -473,7 +480,7 @@ static void note_credit(struct ph_chan *chan)
 void ph_chan_consume(ph_chan *chan, size_t bytes)
 {
     chan->app.consumed += bytes;
-    if (bytes == 0)
+    if (bytes == 0) /* the body is waited for: the client may want to hear 100 (RFC 9110 10.1.1) */
         chan->app.asked = true;
     note_credit(chan);
 }
@@ -545,6 +552,7 @@ int ph_chan_wait_writable(ph_chan *chan)
         return 1;
     if (session != NULL && session->app.rejected)
         session = NULL; /* it is a plain response now */
+    /* The stream's own mark, then the one that all streams of the session share. */
     if (session != chan && atomic_load(&chan->queued) >= chan->high &&
         arm(&chan->wait_write, &chan->queued, chan->low) == 0)
         return 0;

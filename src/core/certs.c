@@ -154,6 +154,8 @@ static int load_dev(struct ph_tls_cred **out, const struct ph_server *server, st
     return load_cred(out, server, &(struct ph_tls_cert_files){.cert = cert, .key = key}, err);
 }
 
+/* QUIC has the certificates of TCP, or the development certificate, which browsers accept by its
+ * hash in WebTransport only. */
 static int load_all(struct ph_creds **out, const struct ph_server *server, struct ph_err *err)
 {
     const struct ph_config *config = server->config;
@@ -312,6 +314,7 @@ int ph_server_reload(ph_server *server, char *err, size_t err_len)
 
 void ph_certs_take(struct ph_server *server)
 {
+    /* Relaxed: once a turn, and nothing is read through it; the exchange below orders. */
     if (atomic_load_explicit(&server->fresh, memory_order_relaxed) == NULL)
         return;
     struct ph_creds *creds = atomic_exchange(&server->fresh, NULL);

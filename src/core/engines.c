@@ -46,6 +46,7 @@ int ph_engines_secret(uint8_t out[32], const struct ph_config *config, struct ph
     return 0;
 }
 
+/* The endpoint's way out: the path of a packet names the socket that it came by. */
 static ssize_t quic_send(void *self, const struct ph_path *path, uint8_t ecn, const uint8_t *data,
                          size_t n, size_t segment)
 {
@@ -53,12 +54,18 @@ static ssize_t quic_send(void *self, const struct ph_path *path, uint8_t ecn, co
     return ph_udp_send(path->sock, path, ecn, data, n, segment, &server->stats);
 }
 
+/* What all versions say about heads. */
+static struct ph_http_limits http_limits(const struct ph_config *config)
+{
+    return (struct ph_http_limits){.head_bytes = config->head_bytes,
+                                   .head_fields = config->head_fields,
+                                   .target_bytes = config->target_bytes};
+}
+
 void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *config)
 {
     ph_h1_config_default(h1);
-    h1->limits = (struct ph_http_limits){.head_bytes = config->head_bytes,
-                                         .head_fields = config->head_fields,
-                                         .target_bytes = config->target_bytes};
+    h1->limits = http_limits(config);
     h1->max_body = config->max_body;
     h1->header_timeout = config->header_timeout * PH_MSEC;
     h1->body_timeout = config->body_timeout * PH_MSEC;
@@ -74,9 +81,7 @@ void ph_engines_h1_config(struct ph_h1_config *h1, const struct ph_config *confi
 void ph_engines_h2_config(struct ph_h2_config *h2, const struct ph_config *config)
 {
     ph_h2_config_default(h2);
-    h2->limits = (struct ph_http_limits){.head_bytes = config->head_bytes,
-                                         .head_fields = config->head_fields,
-                                         .target_bytes = config->target_bytes};
+    h2->limits = http_limits(config);
     h2->max_body = config->max_body;
     h2->head_encoded = config->head_encoded;
     h2->header_timeout = config->header_timeout * PH_MSEC;
@@ -164,13 +169,14 @@ int ph_engines_quic_config(struct ph_quic_config *quic, const struct ph_config *
     quic->always_retry = config->retry == PH_RETRY_ALWAYS;
     quic->half_open_retry = (uint32_t)config->half_open_retry;
     quic->half_open_max = (uint32_t)config->half_open_max;
-    quic->max_conns = (uint32_t)config->max_connections;
+    quic->max_conns = (uint32_t)config->max_connections; /* with TCP's: see admission.c */
     quic->idle_timeout = config->idle_timeout * PH_MSEC;
     quic->handshake_timeout = config->handshake_timeout * PH_MSEC;
     quic->max_streams_bidi = config->max_streams_bidi;
     quic->max_streams_uni = config->max_streams_uni;
     quic->stream_window = config->stream_window;
     quic->conn_window = config->conn_window;
+    /* At least the first window: who raises only conn_window means both. */
     quic->window_max = PH_MAX(config->window_max, config->conn_window);
     quic->max_datagram_frame = config->max_datagram_frame;
     quic->vn_rate = (uint32_t)config->vn_rate;
@@ -199,7 +205,7 @@ void ph_engines_chan_limits(struct ph_chan_limits *limits, const struct ph_confi
         .low = config->send_buffer_low,
         .conn_high = config->conn_send_buffer,
         .session_high = config->session_send_buffer,
-        .session_low = config->session_send_buffer / 4,
+        .session_low = config->session_send_buffer / 4, /* as send_buffer_low by default */
         .datagrams_in = (uint32_t)config->datagrams_in,
         .datagram_bytes_in = (uint32_t)config->datagram_bytes_in,
         .datagrams_out = (uint32_t)config->datagrams_out,
@@ -235,6 +241,7 @@ static int make_engines(struct ph_server *server, const struct ph_quic_config *q
 {
     const struct ph_config *config = server->config;
     struct ph_h3_ext ext;
+    /* From the top down: each gets the sink of the one above it. */
     if (config->webtransport != 0) {
         struct ph_wt_config wt;
         struct ph_wt_sink wt_sink;
@@ -277,6 +284,7 @@ int ph_engines_new(struct ph_server *server, struct ph_err *err)
     return rc;
 }
 
+/* QUIC first: it tells those above of the end of its connections while they are there. */
 void ph_engines_free(struct ph_server *server)
 {
     if (server->quic != NULL)

@@ -28,7 +28,7 @@ static char *put(char *to, const char *from, size_t n)
 struct ph_buf *ph_fields_pack(const struct ph_field *fields, size_t n, const char *extra)
 {
     size_t extra_len = extra != NULL ? strlen(extra) : 0;
-    size_t total = (n + 1) * sizeof(struct ph_field) + extra_len + 1;
+    size_t total = (n + 1) * sizeof(struct ph_field) + extra_len + 1; /* values may get shorter */
     for (size_t i = 0; i < n; i++)
         total += fields[i].name_len + fields[i].value_len + 2;
     struct ph_buf *buf = ph_buf_new(total);
@@ -83,7 +83,8 @@ static size_t put_fields(struct ph_field *list, char *text, const struct ph_head
     bool has_cookie = false;
     for (size_t i = 0; i < head->fields.count; i++) {
         const struct ph_field *from = &head->fields.list[i];
-        bool joins = head->version >= 20 && is_cookie(from);
+        bool joins =
+            head->version >= 20 && is_cookie(from); /* before, there is one (RFC 6265 5.4) */
         if (joins && has_cookie)
             continue;
         struct ph_field *field = &list[count++];

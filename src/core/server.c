@@ -77,7 +77,8 @@ static void init_admission(struct ph_server *server)
     }
 }
 
-/* What ph_server_new() made and the I/O thread did not free. */
+/* What ph_server_new() made and the I/O thread did not free. Each part may be missing: a start may
+ * have failed anywhere. */
 static void free_parts(struct ph_server *server)
 {
     ph_engines_free(server);
@@ -116,10 +117,11 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     ph_list_init(&server->tcp_dirty);
     ph_list_init(&server->tcp_dead);
     ph_list_init(&server->sockets);
+    /* Nobody reads the ring yet: what is said now waits for the I/O thread (log_early()). */
     struct ph_thread env = {
         .log = log_keep, .self = server, .level = (enum ph_log_level)config->log_level};
     ph_thread_set(&env);
-    ph_iothread_prepare(server);
+    ph_iothread_prepare(server); /* the clocks of the engines begin with the server */
     init_admission(server);
     ph_bridge_http_init_headers(server);
     ph_memory_init(&server->memory, config->memory_budget, config->processes);
@@ -158,10 +160,10 @@ int ph_server_start(ph_server *server)
         if (init_pipe(server) < 0)
             return PH_E_IO;
     }
-    server->loop = ph_loop_new();
+    server->loop = ph_loop_new(); /* only now: children would share the parent's epoll */
     if (server->loop == NULL)
         return PH_E_IO;
-    /* Signals are for the application's threads. */
+    /* Signals are for the application's threads; a new one has the mask of its maker. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -56,6 +56,7 @@ static void exchange_free(struct ph_h1_exchange *ex)
     ph_free(ex);
 }
 
+/* Tells the sink, if it was ever told of it, and frees. */
 static void exchange_close(struct ph_h1_exchange *ex, bool clean)
 {
     const struct ph_exchange_sink *sink = ex->base.sink;
@@ -202,6 +203,7 @@ static void body_end(struct ph_h1_conn *conn)
         return;
     if (ex->wants_close)
         conn->reading = PH_H1_STOPPED; /* nothing may follow it, RFC 9112 9.6 */
+    /* Cannot fall short: a length was counted down to here, and a chunked body has none. */
     PH_ASSERT(ph_exchange_on_end(&ex->base) == 0);
 }
 
@@ -258,7 +260,7 @@ static void on_head(struct ph_h1_conn *conn)
     ex->wants_keep_alive = parser->wants_keep_alive;
     ex->must_close =
         config->keep_alive_requests != 0 && conn->requests >= config->keep_alive_requests;
-    parser->head = (struct ph_head){.version = 0};
+    parser->head = (struct ph_head){.version = 0}; /* moved into the exchange */
     ph_h1_parser_reset(parser);
     ph_list_append(&conn->exchanges, &ex->link);
     ex->base.siblings = ++conn->exchange_count;
@@ -275,7 +277,7 @@ static void on_payload(struct ph_h1_conn *conn, const uint8_t *data, size_t n)
 {
     struct ph_h1_exchange *ex = conn->body_ex;
     conn->is_body_begun = true;
-    if (ex == NULL || ex->is_stopped) {
+    if (ex == NULL || ex->is_stopped) { /* for nobody: PH_H1_DRAIN_MAX at most */
         conn->discard_left -= PH_MIN(conn->discard_left, (uint64_t)n);
         if (ex != NULL) {
             ex->base.in = PH_EX_BODY;
@@ -323,6 +325,7 @@ static void read_chunked(struct ph_h1_conn *conn, const uint8_t **p, const uint8
         conn_fault(conn, &chunked->fault, is_head);
     } else if (rv == PH_CHUNKED_DATA) {
         uint64_t max = conn->config->max_body;
+        /* What fits is given on, as if the rest had come later. */
         size_t over = max != 0 && chunked->payload > max ? (size_t)(chunked->payload - max) : 0;
         if (n > over)
             on_payload(conn, data, n - over);
@@ -361,7 +364,7 @@ static bool wants_input(const struct ph_h1_conn *conn)
     switch (conn->reading) {
     case PH_H1_HEAD:
         if (conn->parser.state != PH_H1_AT_START)
-            return true;
+            return true; /* a head that has begun is read to its end, or to its limits */
         return conn->is_draining ? ph_h1_current(conn) == NULL
                                  : conn->exchange_count <= conn->config->pipelined_max;
     case PH_H1_BODY_LENGTH:

@@ -32,7 +32,7 @@ static struct ph_quic_conn *conn_new(struct ph_quic_endpoint *ep, const struct p
     conn->server = server;
     conn->path = *path;
     conn->expiry = PH_NEVER;
-    conn->granted[0] = ep->config.max_streams_uni;
+    conn->granted[0] = ep->config.max_streams_uni; /* as in params_init() */
     conn->granted[1] = ep->config.max_streams_bidi;
     conn->close_answer = 1;
     conn->ref = (ngtcp2_crypto_conn_ref){.get_conn = qc_of_ref, .user_data = conn};
@@ -413,11 +413,13 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
     }
 }
 
+/* Once the handshake is done the client has answered something that was made for it alone. */
 bool ph_quic_conn_is_early(const struct ph_quic_conn *conn)
 {
     return conn->server && !conn->handshake_done;
 }
 
+/* Made late: most connections of a flood never get to a request. */
 const struct ph_tls_info *ph_quic_conn_tls(struct ph_quic_conn *conn)
 {
     if (conn->tls_info == NULL && conn->tls != NULL)
@@ -431,6 +433,7 @@ void ph_quic_conn_close(struct ph_quic_conn *conn, uint64_t code, const char *re
         want_end(conn, PH_QUIC_END_LOCAL, true, code, reason, reason != NULL ? strlen(reason) : 0);
 }
 
+/* With a token the address is proven at once, otherwise by the handshake: called at both. */
 bool ph_quic_conn_enter_peer(struct ph_quic_conn *conn)
 {
     struct ph_admission *admission = conn->ep->config.admission;

@@ -3,7 +3,7 @@
 A terminal or pipe may take its time, or never take anything again; the event loop must not wait for
 that. A line is written at once, without blocking, when it can be; what does not fit goes into a
 bounded queue, which a thread writes out. When the queue is full its oldest line is dropped and
-counted, and the next one that gets through says how many were.
+counted, and the next one that gets through says how many were. A line that was begun is finished.
 
     write() --fits--> descriptor
             --else--> queue (LIMIT lines) --thread--> descriptor
@@ -48,6 +48,7 @@ class LineWriter:
 
     def _reset(self) -> None:
         self._lines: collections.deque[bytes] = collections.deque()
+        self._rest = b""  # of a line that was begun: goes before them
         self._changed = threading.Condition(threading.Lock())
         self._writing = False  # the thread has a batch on its way
         self._unsaid = 0  # of the dropped lines
@@ -57,19 +58,23 @@ class LineWriter:
         """One line, or several that belong together, with the newline at the end."""
         data = text.encode("utf-8", "backslashreplace")
         with self._changed:
-            if not self._lines and not self._writing and not self._unsaid:
-                data = self._write_now(data)
+            if not self._lines and not self._rest and not self._writing and not self._unsaid:
+                rest = self._write_now(data)
+                if len(rest) < len(data):
+                    self._rest, data = rest, b""
             if data:
                 self._queue(data)
+            if self._lines or self._rest:
+                self._wake()
 
     def waiting(self) -> int:
-        return len(self._lines)
+        return len(self._lines) + bool(self._rest)
 
     def flush(self, seconds: float) -> None:
         """Waits until everything is written, or for so long."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            while self._lines or self._writing:
+            while self._lines or self._rest or self._writing:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._thread is None:
                     return
@@ -116,6 +121,8 @@ class LineWriter:
             self._lines.popleft()
             self._count(1)
         self._lines.append(data)
+
+    def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="pronghorn-log", daemon=True)
             self._thread.start()
@@ -131,19 +138,20 @@ class LineWriter:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
-                while not self._lines:
+                while not self._lines and not self._rest:
                     self._changed.wait()
                 self._writing = True
+                rest, self._rest = self._rest, b""
                 count = min(len(self._lines), BATCH)
                 data = b"".join(self._lines.popleft() for _ in range(count))
                 unsaid, self._unsaid = self._unsaid, 0
             if unsaid:
                 data = b"log: lines dropped count=%d\n%b" % (unsaid, data)
             try:
-                write_all(2 if self._fd is None else self._fd, data)
+                write_all(2 if self._fd is None else self._fd, rest + data)
             except OSError:
                 with self._changed:
-                    self._count(count)
+                    self._count(count + bool(rest))
                     self._unsaid += unsaid
 
 

@@ -64,6 +64,11 @@ class Exchange:
     def whole(self) -> bool:
         return self.ended and not self.broken
 
+    @property
+    def is_unwanted(self) -> bool:
+        """What we have still to send of it is read by nobody."""
+        return self.stopped is not None or self.broken
+
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
 
@@ -353,10 +358,11 @@ class Client2(Client, asyncio.Protocol):
         view = memoryview(data)
         try:
             while view or end:
-                window = self.h2.local_flow_control_window(exchange.id)
-                size = min(window, self.h2.max_outbound_frame_size, len(view))
+                size = min(self._window(exchange), self.h2.max_outbound_frame_size, len(view))
                 if size == 0 and view:
-                    await self.until(lambda: self.h2.local_flow_control_window(exchange.id) > 0)
+                    await self.until(lambda: exchange.is_unwanted or self._window(exchange) > 0)
+                    if exchange.is_unwanted:
+                        break
                     continue
                 last = end and size == len(view)
                 self.h2.send_data(exchange.id, bytes(view[:size]), end_stream=last)
@@ -366,6 +372,9 @@ class Client2(Client, asyncio.Protocol):
                     break
         except (h2.exceptions.StreamClosedError, h2.exceptions.NoSuchStreamError):
             pass  # the server wants no more of it
+
+    def _window(self, exchange: Exchange) -> int:
+        return self.h2.local_flow_control_window(exchange.id)
 
     def abort(self, exchange: Exchange) -> None:
         self.h2.reset_stream(exchange.id, CANCELLED["2"])
@@ -449,7 +458,7 @@ class Client3(Client):
         return exchange
 
     async def send(self, exchange: Exchange, data: bytes, end: bool) -> None:
-        if exchange.stopped is None:
+        if not exchange.is_unwanted:
             self.connection.h3.send_data(exchange.id, data, end)
             self.connection.transmit()
 

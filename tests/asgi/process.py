@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE = 60.0  # seconds: what has not come by then will not come
+SURROUNDINGS = {
+    "PYTHONUNBUFFERED": "1",
+    "PRONGHORN_CHECK_LEAKS": "1",
+    "PRONGHORN_LOOP_LAG_WARNING": "0",  # or the log depends on the machine
+}
 
 
 class Command:
@@ -36,7 +41,7 @@ class Command:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"} | (env or {}),
+            env=os.environ | SURROUNDINGS | (env or {}),
             pass_fds=pass_fds,
         )
         self._deadline = time.monotonic() + DEADLINE

@@ -711,6 +711,6 @@ async def test_49_what_ends_one_request_ends_no_other(
         gate.set()
         await bystander.done()
     assert (bystander.body, bystander.whole) == (b"ab", True)
-    said = [record for record in caplog.records if record.name == "pronghorn.error"]
+    said = errors(caplog)
     assert len(said) == 3
-    assert "was cancelled, not by the server, before it was done" in said[0].getMessage()
+    assert "was cancelled, not by the server, before it was done" in said[0]

@@ -47,7 +47,7 @@ async def ask_h1(
     writer.write(head.encode() + (body or b""))
     try:
         return await read_h1(reader, method)
-    except ConnectionResetError:  # cut before the head was complete
+    except (asyncio.IncompleteReadError, ConnectionError):  # cut before the head was complete
         return Answer(0, [], b"", False)
     finally:
         writer.close()
@@ -427,7 +427,8 @@ async def test_slow_reader_blocks_send_and_memory_stays_bounded() -> None:
             if total > 1024 * 65536:
                 break
         writer.close()
-        assert len(progress) == 1024
+        while len(progress) < 1024:  # the last of them is ours, but its sender has its turn to come
+            await asyncio.sleep(0.01)
 
 
 @aio

@@ -268,8 +268,6 @@ async def test_66_startup_failed_stops_the_server(mode):
 # Point 66
 @aio
 async def test_66_nothing_is_accepted_before_startup_is_complete():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     waiting = asyncio.Event()
     release = asyncio.Event()
 
@@ -283,16 +281,18 @@ async def test_66_nothing_is_accepted_before_startup_is_complete():
 
     events = []
     app = application(events, on_request=on_request, startup=startup)
-    server = pronghorn.Server(app, pronghorn.Config(bind=f"127.0.0.1:{port}"))
-    serve = asyncio.create_task(server.serve())
-    await waiting.wait()
-    request = asyncio.create_task(get(port))  # the kernel takes the connection, nobody reads it
-    assert not server.started.is_set()
-    release.set()
-    await server.wait_started()
-    assert (await request)[0] == 200
-    server.shutdown()
-    await serve
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = pronghorn.Server(app, pronghorn.Config())
+        serve = asyncio.create_task(server.serve(sockets=[taken]))
+        await waiting.wait()
+        # The kernel takes the connection, nobody reads it.
+        request = asyncio.create_task(get(taken.getsockname()[1]))
+        assert not server.started.is_set()
+        release.set()
+        await server.wait_started()
+        assert (await request)[0] == 200
+        server.shutdown()
+        await serve
     assert events[1:] == ["startup", "request", "shutdown"]
 
 

@@ -9,10 +9,12 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from harness import Receive, Scope, Send, aio, serving, until_stats
 from process import command
+from pronghorn import watch
 
 APP = """
 import time
@@ -31,8 +33,11 @@ import re
 """
 
 
-def stand_still(seconds: float) -> None:
+def stand_still(seconds: float, told: Callable[[], bool] = lambda: True) -> None:
+    give_up = time.monotonic() + 20
     time.sleep(seconds)
+    while not told() and time.monotonic() < give_up:
+        time.sleep(0.05)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,24 +55,35 @@ async def get(port: int, path: str) -> None:
 
 
 @aio
-async def test_a_standstill_is_logged_with_its_place() -> None:
+async def test_a_standstill_is_logged_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else stands still, on a busy machine, may be logged beside it."""
+    monkeypatch.setattr(watch, "AGAIN", 0.0)
     lines: list[str] = []
+
+    def told() -> bool:
+        return any(line.startswith("loop: blocked") and "stand_still" in line for line in lines)
+
+    async def blocking(scope: Scope, receive: Receive, send: Send) -> None:
+        stand_still(0.6, told)
+        await app(scope | {"path": "/"}, receive, send)
+
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("pronghorn").addHandler(handler)
     try:
-        async with serving(app, loop_lag_warning=0.2) as server:
-            await get(server.http, "/block")
+        async with serving(blocking, loop_lag_warning=0.2) as server:
+            await get(server.http, "/")
             await until_stats(lambda stats: stats["loop_blocked"])
-            assert server.server.stats()["loop_blocked"] == 1
-            while not any("was blocked" in line for line in lines):
+            while not any(seconds_of(line) > 0.3 for line in lines):
                 await asyncio.sleep(0.01)
     finally:
         logging.getLogger("pronghorn").removeHandler(handler)
-    (place,) = [line for line in lines if line.startswith("loop: blocked")]
-    assert "stand_still" in place
-    (over,) = [line for line in lines if line.startswith("loop: was blocked")]
-    assert 0.3 < float(re.search(r"seconds=([\d.]+)", over)[1]) < 20  # type: ignore[index]
+    assert told()
+
+
+def seconds_of(line: str) -> float:
+    found = re.fullmatch(r"loop: was blocked seconds=([\d.]+)", line)
+    return float(found[1]) if found else 0.0
 
 
 @aio
@@ -85,7 +101,7 @@ async def test_short_steps_and_no_watch_say_nothing() -> None:
 @pytest.mark.parametrize("path", ["/block", "/hold"])
 def test_H02_watchdog_ends_a_process_that_stands_still(tmp_path, path: str) -> None:
     (tmp_path / "still.py").write_text(APP)
-    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "0.5", "--lifespan", "off"]
+    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "2", "--lifespan", "off"]
     with command(tmp_path, *args) as running:
         host, port = running.address("tcp")
         connection = http.client.HTTPConnection(host, port, timeout=60)
@@ -99,10 +115,10 @@ def test_H02_watchdog_ends_a_process_that_stands_still(tmp_path, path: str) -> N
 
 def test_the_watchdog_leaves_a_process_that_runs_alone(tmp_path) -> None:
     (tmp_path / "still.py").write_text(APP)
-    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "0.2", "--lifespan", "off"]
+    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "1.5", "--lifespan", "off"]
     with command(tmp_path, *args) as running:
         host, port = running.address("tcp")
-        give_up = time.monotonic() + 1.0  # five times the watchdog's time
+        give_up = time.monotonic() + 3.0  # twice the watchdog's time
         while time.monotonic() < give_up:
             connection = http.client.HTTPConnection(host, port, timeout=60)
             connection.request("GET", "/")
@@ -114,7 +130,7 @@ def test_the_watchdog_leaves_a_process_that_runs_alone(tmp_path) -> None:
 
 def test_H02_a_worker_that_stands_still_is_replaced_and_the_other_serves(tmp_path) -> None:
     (tmp_path / "still.py").write_text(APP)
-    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "1", "--workers", "2"]
+    args = ["still:app", "--bind", "127.0.0.1:0", "--app-watchdog", "2", "--workers", "2"]
     with command(tmp_path, *args) as running:
         host, port = running.address("tcp")
         stuck = http.client.HTTPConnection(host, port, timeout=60)

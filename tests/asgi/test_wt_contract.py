@@ -4,7 +4,6 @@ what send() means, who waits for whom, and in which order things are handed out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import socket
 from typing import Any
@@ -360,7 +359,7 @@ async def test_credit_follows_what_was_handed_out_discarded_or_dropped() -> None
                 await client.until(lambda stream=stream: stream in client.stops)
             if turn == "leave":
                 await client.until(lambda: client.session in client.finished)
-            with contextlib.suppress(AssertionError):
+            if client.session not in client.stops:
                 client.close_session()
             await client.until(lambda: client.session in client.finished)
     assert turns == ["read", "stop", "pause", "leave", "close", "read"]

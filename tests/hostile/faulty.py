@@ -1,6 +1,7 @@
 """An application with faults that only a process of its own may have; all else is target.py's.
 
 /block/SECONDS   stands still, in code that lets the interpreter go
+/block/until/NAME   the same until there is a file of this name in the working directory
 /hold/COUNT      stands still in code that does not
 /leak            leaves tasks behind
 /hog             leaves threads behind that compute
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
@@ -43,7 +45,10 @@ def compute() -> None:
 async def faulty(path: str) -> None:
     global hoard
     _, what, *more = path.split("/")
-    if what == "block":
+    if what == "block" and more[0] == "until":
+        while not os.path.exists(more[1]):
+            time.sleep(0.05)
+    elif what == "block":
         time.sleep(float(more[0]))
     elif what == "hold":
         re.fullmatch(r"(a+)+b", "a" * int(more[0]))

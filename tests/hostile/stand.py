@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from process import SURROUNDINGS
 from pronghorn import _core
 from wt_client import dial
 
@@ -399,7 +400,7 @@ class Stand:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PRONGHORN_CHECK_LEAKS": "1"},
+            env=os.environ | SURROUNDINGS,
         )
         if descriptors > 0:
             resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))

@@ -188,10 +188,13 @@ def test_F12_versions(stand: Stand) -> None:
 
 def test_F13_slow_heads_on_many_connections(hasty: Stand) -> None:
     """A byte now and then buys no time: the deadline counts from the first one."""
-    peers = [hasty.dial() for _ in range(300)]
-    said = iter(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 100000)
+    said = iter(b"ET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 100000)
     start = time.monotonic()
-    with hasty.attack(calls=0, timeouts_header=len(peers)):
+    with hasty.attack(calls=0, timeouts_header=300):
+        peers = []
+        for _ in range(300):
+            peers.append(hasty.dial())
+            peers[-1].say(b"G")
         while waiting := [peer for peer in peers if peer.is_open()]:
             byte = bytes([next(said)])
             for peer in waiting:
@@ -205,9 +208,8 @@ def test_F13_slow_heads_on_many_connections(hasty: Stand) -> None:
 
 
 def test_F13_silent_connections_end_without_a_word(hasty: Stand) -> None:
-    peers = [hasty.dial() for _ in range(50)]
-    with hasty.attack(calls=0, timeouts_header=len(peers)):
-        for peer in peers:
+    with hasty.attack(calls=0, timeouts_header=50):
+        for peer in [hasty.dial() for _ in range(50)]:
             outcome = peer.rest()
             assert (outcome.data, outcome.end) == (b"", "fin")
             peer.socket.close()
@@ -226,14 +228,18 @@ def test_F14_slow_body(hasty: Stand) -> None:
 
 
 def test_F14_body_that_trickles(hasty: Stand) -> None:
-    """Never silent, and never done: 20 bytes a second are too few."""
-    with hasty.attack(calls=1, timeouts_body_rate=1), hasty.dial() as peer:
+    """Never silent, and never done: 20 bytes a second are too few. A client that is itself held up
+    for a second is silent."""
+    before = hasty.stats()
+    with hasty.attack(calls=1), hasty.dial() as peer:
         peer.say(post(b"Content-Length: 100000"))
         end = time.monotonic() + DEADLINE
         while peer.say(b"b") and peer.is_open():
             assert time.monotonic() < end
             time.sleep(0.05)  # what makes it slow
         assert peer.rest().status == 408
+    after = hasty.stats()
+    assert any(after[name] > before[name] for name in ("timeouts_body_rate", "timeouts_body"))
 
 
 def test_F15_client_that_reads_a_trickle(hasty: Stand) -> None:

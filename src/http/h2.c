@@ -47,6 +47,16 @@ void ph_h2_config_default(struct ph_h2_config *config)
     };
 }
 
+static struct ph_h2_conn *conn_of(struct ph_tcp_engine *engine)
+{
+    return PH_CONTAINER(engine, struct ph_h2_conn, engine);
+}
+
+static const struct ph_h2_conn *const_conn_of(const struct ph_tcp_engine *engine)
+{
+    return PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
+}
+
 /* --- Streams --- */
 
 struct ph_h2_stream *ph_h2_stream_new(struct ph_h2_conn *conn, int32_t id)
@@ -237,8 +247,7 @@ static uint64_t idle_deadline(const struct ph_h2_conn *conn)
 
 static uint64_t engine_next(const struct ph_tcp_engine *engine)
 {
-    const struct ph_h2_conn *conn =
-        PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
+    const struct ph_h2_conn *conn = const_conn_of(engine);
     if (conn->is_aborted)
         return PH_NEVER;
     if (conn->has_untimed || is_work_due(conn) ||
@@ -287,11 +296,6 @@ static void expire_conn(struct ph_h2_conn *conn)
         ph_h2_drain_final(conn);
 }
 
-static struct ph_h2_conn *conn_of(struct ph_tcp_engine *engine)
-{
-    return PH_CONTAINER(engine, struct ph_h2_conn, engine);
-}
-
 /* The owner says the time; it is right until the call ends. */
 static void begin_call(struct ph_h2_conn *conn, uint64_t now)
 {
@@ -330,8 +334,7 @@ static void engine_expire(struct ph_tcp_engine *engine, uint64_t now)
 
 static bool engine_wants_input(const struct ph_tcp_engine *engine)
 {
-    const struct ph_h2_conn *conn =
-        PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
+    const struct ph_h2_conn *conn = const_conn_of(engine);
     return !conn->is_failed && !conn->is_closing && !conn->is_aborted;
 }
 
@@ -428,8 +431,7 @@ static void engine_sent(struct ph_tcp_engine *engine, size_t n, uint64_t now)
 
 static bool engine_is_done(const struct ph_tcp_engine *engine, bool *abort)
 {
-    const struct ph_h2_conn *conn =
-        PH_CONTAINER((uintptr_t)engine, const struct ph_h2_conn, engine);
+    const struct ph_h2_conn *conn = const_conn_of(engine);
     *abort = conn->is_aborted;
     return conn->is_aborted || conn->is_closing;
 }

@@ -142,6 +142,11 @@ void ph_h2_fail(struct ph_h2_conn *conn, uint32_t code);
 /* What nghttp2 returned: fatal errors end the connection. true: it goes on. */
 bool ph_h2_check(struct ph_h2_conn *conn, int rv);
 struct ph_h2_stream *ph_h2_stream_new(struct ph_h2_conn *conn, int32_t id);
+/* NULL: it is none of ours, or none any more. */
+static inline struct ph_h2_stream *ph_h2_stream_of(nghttp2_session *session, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(session, id);
+}
 /* The exchange is over: the sink is told in the next call that may tell it. */
 void ph_h2_stream_end(struct ph_h2_stream *stream, bool clean, uint64_t code);
 /* Resets the stream and ends its exchange. `is_fault`: of the peer, whom it is charged to. */
@@ -168,6 +173,7 @@ void ph_h2_request_callbacks(nghttp2_session_callbacks *callbacks);
 /* Tells the sink of fresh requests. */
 void ph_h2_request_dispatch(struct ph_h2_conn *conn);
 void ph_h2_request_arm_body(struct ph_h2_stream *stream);
+void ph_h2_request_time(struct ph_h2_conn *conn); /* as ph_h2_reply_time(), of bodies */
 /* The client holds its body back until it is told to go on (RFC 9110 10.1.1). */
 bool ph_h2_request_is_waiting(const struct ph_h2_stream *stream);
 /* Gives receive windows back, at most what the owner has. */
@@ -186,7 +192,6 @@ bool ph_h2_reply_is_due(const struct ph_h2_conn *conn); /* there are some */
 /* An answer by the engine itself, with no body; the rest of the request is refused. */
 void ph_h2_reply_error(struct ph_h2_stream *stream, int status);
 /* The clocks of answers that came at an unknown time begin now. */
-void ph_h2_request_time(struct ph_h2_conn *conn);
 void ph_h2_reply_time(struct ph_h2_conn *conn);
 /* Responses that stand still. */
 void ph_h2_reply_expire(struct ph_h2_conn *conn);

@@ -174,11 +174,6 @@ void ph_h2_reply_expire(struct ph_h2_conn *conn)
 
 /* --- What nghttp2 asks and says --- */
 
-static struct ph_h2_stream *stream_of(nghttp2_session *session, int32_t id)
-{
-    return nghttp2_session_get_stream_user_data(session, id);
-}
-
 static size_t list_fields(nghttp2_nv *out, const struct ph_field *fields, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -207,7 +202,7 @@ static int submit_trailers(struct ph_h2_stream *stream)
 static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
                        uint32_t *flags, nghttp2_data_source *source, void *user)
 {
-    struct ph_h2_stream *stream = stream_of(session, id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, id);
     (void)buf;
     (void)source;
     (void)user;
@@ -235,7 +230,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
                         size_t n, nghttp2_data_source *source, void *user)
 {
     struct ph_h2_conn *conn = user;
-    struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, frame->hd.stream_id);
     (void)source;
     ph_sliceq_push_copy(conn->out, head, PH_H2_FRAME_HEAD);
     add_piece(conn, NULL, PH_H2_FRAME_HEAD, false);
@@ -272,14 +267,14 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
     case NGHTTP2_DATA:
-        stream = stream_of(session, frame->hd.stream_id);
+        stream = ph_h2_stream_of(session, frame->hd.stream_id);
         if (stream != NULL && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
             on_stream_end_sent(stream, frame->hd.type == NGHTTP2_DATA);
         break;
     case NGHTTP2_RST_STREAM:
         if (nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
             ph_h2_scan_reset(conn, frame->hd.stream_id);
-        stream = stream_of(session, frame->hd.stream_id);
+        stream = ph_h2_stream_of(session, frame->hd.stream_id);
         /* Not by us: nghttp2 found something wrong. */
         if (stream == NULL || stream->is_reset || frame->rst_stream.error_code == NGHTTP2_NO_ERROR)
             break;
@@ -304,7 +299,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
                              void *user)
 {
-    struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, frame->hd.stream_id);
     (void)user;
     if (frame->hd.type != NGHTTP2_HEADERS || stream == NULL || stream->is_ended ||
         error == NGHTTP2_ERR_STREAM_CLOSING || error == NGHTTP2_ERR_SESSION_CLOSING)

@@ -16,11 +16,6 @@
  * any more: a few bytes can name the same large field again and again (RFC 7541 7.1). */
 #define BOMB_FACTOR 4
 
-static struct ph_h2_stream *stream_of(nghttp2_session *session, int32_t id)
-{
-    return nghttp2_session_get_stream_user_data(session, id);
-}
-
 /* --- Windows and time --- */
 
 void ph_h2_request_credit(struct ph_h2_stream *stream, size_t n)
@@ -182,7 +177,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (id == INT32_MAX && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
         ph_h2_drain_final(conn); /* there can be no further stream (RFC 9113 5.1.1) */
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        stream = stream_of(session, id);
+        stream = ph_h2_stream_of(session, id);
         if (stream == NULL || stream->is_ended || stream->in != PH_H2_IN_BODY)
             return 0;
         if (ph_link_is_on(&stream->fresh))
@@ -209,7 +204,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
                      void *user)
 {
     struct ph_h2_conn *conn = user;
-    struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, frame->hd.stream_id);
     (void)flags;
     if (stream == NULL || !stream->is_building || conn->is_failed)
         return 0;
@@ -229,7 +224,7 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
                              const uint8_t *name, size_t name_len, const uint8_t *value,
                              size_t value_len, uint8_t flags, void *user)
 {
-    struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, frame->hd.stream_id);
     (void)name;
     (void)name_len;
     (void)value;
@@ -260,7 +255,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         conn->has_updates = true;
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
         return 0;
-    struct ph_h2_stream *stream = stream_of(session, frame->hd.stream_id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, frame->hd.stream_id);
     if (stream == NULL)
         return 0;
     if (frame->hd.type == NGHTTP2_HEADERS && stream->is_building) {
@@ -302,7 +297,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
                          size_t n, void *user)
 {
     struct ph_h2_conn *conn = user;
-    struct ph_h2_stream *stream = stream_of(session, id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, id);
     (void)flags;
     if (stream != NULL && ph_link_is_on(&stream->fresh))
         dispatch(stream);
@@ -316,7 +311,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 {
-    struct ph_h2_stream *stream = stream_of(session, id);
+    struct ph_h2_stream *stream = ph_h2_stream_of(session, id);
     (void)user;
     if (stream == NULL)
         return 0;

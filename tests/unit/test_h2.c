@@ -498,6 +498,33 @@ TEST(h2, response_that_is_cut_is_reset)
     h2_rig_free(rig);
 }
 
+TEST(h2, owners_codes_have_their_names_of_http2)
+{
+    static const struct {
+        uint64_t said;
+        uint32_t sent;
+    } rows[] = {
+        {PH_H3_NO_ERROR, NGHTTP2_NO_ERROR},
+        {PH_H3_REQUEST_CANCELLED, NGHTTP2_CANCEL},
+        {PH_H3_REQUEST_INCOMPLETE, NGHTTP2_CANCEL}, /* a body too slow, as body_timeout says it */
+        {PH_H3_EXCESSIVE_LOAD, NGHTTP2_ENHANCE_YOUR_CALM},
+        {PH_H3_FRAME_ERROR, NGHTTP2_INTERNAL_ERROR},
+        {NGHTTP2_CONNECT_ERROR, NGHTTP2_CONNECT_ERROR},
+    };
+    struct h2_rig *rig = h2_rig_new();
+    for (size_t i = 0; i < PH_COUNT_OF(rows); i++) {
+        char want[32];
+        uint32_t id = 2 * (uint32_t)i + 1;
+        h2_headers(rig, id, H2_POST, false);
+        h2_turn(rig);
+        ph_exchange_reset(rig->app.ex[i], rows[i].said);
+        h2_turn(rig);
+        snprintf(want, sizeof(want), "RST %u %u;", id, rows[i].sent);
+        H2_EXPECT(rig, wire, want);
+    }
+    h2_rig_free(rig);
+}
+
 TEST(h2, what_was_answered_leaves_before_a_cut_in_the_same_turn)
 {
     struct h2_rig *rig = h2_rig_new();

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pronghorn import Config, _core, kinds
-from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN, Alias
+from pronghorn.aliases import SAME, Alias, aliases_of
 from pronghorn.options import GROUPS, Options, option_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,8 +56,8 @@ can be named by `app` in the file or `PRONGHORN_APP`.
 
 Times are seconds, or text with a unit: `500ms`, `10s`, `2m`. Sizes are bytes, or text: `64K`,
 `16M`, `1G`. A name that does not exist is an error that says which is near (in the environment a
-line that says so: the variable may be meant for something else). uvicorn's and hypercorn's names
-are accepted too: [coming-from.md](coming-from.md).
+line that says so: the variable may be meant for something else). Names of uvicorn,
+hypercorn and gunicorn are accepted too: [coming-from.md](coming-from.md).
 """
 
 STUB_HEAD = '''\
@@ -115,9 +115,9 @@ def alias_row(alias: Alias) -> str:
 def coming_page() -> str:
     """The page with its tables, which stand between marks, replaced."""
     text = COMING_PAGE.read_text(encoding="utf-8")
-    for server in (UVICORN, HYPERCORN):
+    for server in SAME:
         head = f"| {server} | here | |\n| --- | --- | --- |\n"
-        rows = "".join(alias_row(alias) for alias in ALIASES if alias.of == server)
+        rows = "".join(alias_row(alias) for alias in aliases_of(server))
         rows += "".join(
             f"| `--{name.replace('_', '-')}` | the same | {remark} |\n"
             for name, remark in SAME[server].items()

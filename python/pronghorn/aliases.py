@@ -1,4 +1,4 @@
-"""Options of uvicorn and hypercorn under the names that they have there.
+"""Options of uvicorn, hypercorn and gunicorn under the names that they have there.
 
 Where one means the same here it is taken for ours; where it has no meaning here it is accepted and
 one line says so; where it asks for what cannot be had it is refused, with what to use instead.
@@ -15,6 +15,7 @@ from .errors import ConfigError
 
 UVICORN = "uvicorn"
 HYPERCORN = "hypercorn"
+GUNICORN = "gunicorn"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ def cert_reqs(value: Any) -> dict[str, Any]:
 
 
 def worker_class(value: Any) -> dict[str, Any]:
+    """gunicorn's is a class that runs uvicorn, which is what we are in place of."""
+    if str(value).startswith(("uvicorn.workers.", "uvicorn_worker.")):
+        return {}
     if value not in ("asyncio", "uvloop"):
         raise ValueError(f"{value!r}: applications run on asyncio or uvloop: --loop")
     return {"loop": value}
@@ -152,7 +156,8 @@ ALIASES = (
           refused="let systemd or another supervisor start it: docs/deployment.md"),
     Alias(HYPERCORN, "use_reloader", "reload"),
     Alias(HYPERCORN, "pid_path", "pid"),
-    Alias(HYPERCORN, "worker_class", "loop", "asyncio, uvloop", ("-k",), means=worker_class),
+    Alias(HYPERCORN, "worker_class", "loop", "asyncio, uvloop; uvicorn's for gunicorn: no effect",
+          ("-k",), means=worker_class),
     Alias(HYPERCORN, "statsd_host", refused="metrics are for Prometheus: --metrics-bind"),
     Alias(HYPERCORN, "statsd_prefix", refused="metrics are for Prometheus: --metrics-bind"),
     Alias(HYPERCORN, "dogstatsd_tags", refused="metrics are for Prometheus: --metrics-bind"),
@@ -167,6 +172,16 @@ ALIASES = (
           refused="names of headers are in lower case, as ASGI has them"),
     Alias(HYPERCORN, "max_app_queue_size", remark="queues are bounded in bytes: body_window"),
     Alias(HYPERCORN, "wsgi_max_body_size", "max_body"),
+    Alias(GUNICORN, "timeout", "timeout_worker_healthcheck", flags=("-t",)),
+    Alias(GUNICORN, "worker_connections", "max_concurrent_app_calls",
+          "requests and sessions that run, not connections; 4096 when not given"),
+    Alias(GUNICORN, "chdir", "app_dir", "paths stay relative to where it was started"),
+    Alias(GUNICORN, "log_config_json", "log_config",
+          means=lambda path: {"log_config": f"json:{path}"}),
+    Alias(GUNICORN, "preload", is_flag=True, remark="each worker imports the application itself"),
+    Alias(GUNICORN, "worker_tmp_dir", remark="workers give signs of life over a socket"),
+    Alias(GUNICORN, "threads", remark="applications are asynchronous"),
+    Alias(GUNICORN, "name", remark="processes are called pronghorn", flags=("-n",)),
 )  # fmt: skip
 
 # Those that have the same name and meaning there and here, and what is different all the same.
@@ -199,6 +214,30 @@ SAME: dict[str, dict[str, str]] = {
         "shutdown_timeout": "30 s when not given, not 60", "startup_timeout": "", "user": "",
         "verify_mode": "none, optional, required", "workers": "",
     },
+    GUNICORN: {
+        "backlog": "1024 when not given, not 2048", "bind": "", "ca_certs": "", "certfile": "",
+        "ciphers": "those with AES-GCM and ChaCha20-Poly1305", "config": "TOML only",
+        "forwarded_allow_ips": "nobody when not given, not 127.0.0.1",
+        "graceful_timeout": "10 s when not given, not 30", "group": "",
+        "keep_alive": "15 s when not given, not 2", "keyfile": "", "log_config": "",
+        "log_file": "", "log_level": "", "pid": "", "reload": "",
+        "reuse_port": "not needed: workers accept from one queue", "root_path": "", "user": "",
+        "workers": "also `WEB_CONCURRENCY`",
+    },
 }  # fmt: skip
+
+# Aliases of another server that it has as well.
+SHARED = {
+    GUNICORN: (
+        "worker_class", "access_logfile", "access_logformat", "cert_reqs", "daemon",
+        "dogstatsd_tags", "error_logfile", "max_requests", "max_requests_jitter", "ssl_version",
+        "statsd_host", "statsd_prefix", "umask",
+    ),
+}  # fmt: skip
+
+
+def aliases_of(server: str) -> list[Alias]:
+    return [a for a in ALIASES if a.of == server or a.name in SHARED.get(server, ())]
+
 
 BY_NAME = {alias.name: alias for alias in ALIASES}

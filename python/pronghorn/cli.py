@@ -34,7 +34,8 @@ SHORT = 30  # characters of choices that help shows in place of CHOICE
 EPILOG = """\
 Every option can also be set by PRONGHORN_<NAME> in the environment and by a key of the --config
 file; the command line wins over the environment, that over the file. Each limit of the core is an
-option too (--show-limits), and so are uvicorn's and hypercorn's names (docs/coming-from.md)."""
+option too (--show-limits), and so are uvicorn's, hypercorn's and gunicorn's names
+(docs/coming-from.md)."""
 
 
 class Parser(argparse.ArgumentParser):

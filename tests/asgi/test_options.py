@@ -6,7 +6,7 @@ import re
 import pytest
 from process import command, outcome
 from pronghorn import Config, ConfigError, kinds, run
-from pronghorn.aliases import ALIASES, HYPERCORN, SAME, UVICORN
+from pronghorn.aliases import ALIASES, GUNICORN, HYPERCORN, SAME, UVICORN, aliases_of
 from pronghorn.cli import gather, parse, parser
 from pronghorn.options import Options, option_of
 from pronghorn.sources import (
@@ -241,6 +241,15 @@ THEIRS = {
         " insecure-bind log-config log-level pid quic-bind reload root-path server-name"
         " statsd-host statsd-prefix umask user verify-mode websocket-ping-interval workers"
     ),
+    # Only what has a meaning for workers that run uvicorn, and is in use.
+    GUNICORN: (
+        "config bind backlog workers worker-class threads worker-connections max-requests"
+        " max-requests-jitter timeout graceful-timeout keep-alive reload preload reuse-port chdir"
+        " daemon pid worker-tmp-dir user group umask forwarded-allow-ips access-logfile"
+        " access-logformat error-logfile log-file log-level log-config log-config-json statsd-host"
+        " dogstatsd-tags statsd-prefix name keyfile certfile ssl-version cert-reqs ca-certs ciphers"
+        " root-path"
+    ),
 }
 
 
@@ -248,9 +257,8 @@ THEIRS = {
 def test_every_option_of_theirs_is_known_and_in_the_table(server):
     flags = {flag for action in parser()._actions for flag in action.option_strings}
     told = {flag_of(name) for name in SAME[server]} | {"--version"}
-    for alias in ALIASES:
-        if alias.of == server:
-            told |= {flag_of(alias.name), *alias.flags}
+    for alias in aliases_of(server):
+        told |= {flag_of(alias.name), *alias.flags}
     for name in THEIRS[server].split():
         assert f"--{name}" in flags
         assert f"--{name}" in told
@@ -270,6 +278,12 @@ def test_every_option_of_theirs_is_known_and_in_the_table(server):
         (["--no-date-header"], "date_header", False),
         (["--backlog", "100"], "backlog", 100),
         (["-k", "uvloop"], "loop", "uvloop"),
+        (["-k", "uvicorn.workers.UvicornWorker"], "loop", "asyncio"),
+        (["-k", "uvicorn_worker.UvicornWorker", "--loop", "uvloop"], "loop", "uvloop"),
+        (["-t", "60"], "timeout_worker_healthcheck", 60.0),
+        (["--worker-connections", "9"], "max_concurrent_app_calls", 9),
+        (["--chdir", "src"], "app_dir", "src"),
+        (["--log-config-json", "a"], "log_config", "json:a"),
         (["--read-timeout", "9"], "body_timeout", 9.0),
         (["--access-logfile", "-"], "access_log", True),
         (["--access-logfile", "-"], "access_log_file", None),

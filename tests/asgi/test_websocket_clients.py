@@ -20,9 +20,9 @@ from starlette.endpoints import WebSocketEndpoint
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from test_websocket import echo
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from ws_apps import echo
 from ws_client import every_socket, socket_to
 
 ROOT = Path(__file__).parents[2]

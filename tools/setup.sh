@@ -105,7 +105,7 @@ once_per_content() {
 }
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 install_package() {
-    say "building and installing the package"
+    say "building and installing the package (half a minute)"
     pip_install --no-build-isolation --force-reinstall --no-deps --config-settings=build-dir=build/package .
 }
 # The system's own will do. On other systems than Debian the tests are skipped without them.

@@ -192,6 +192,9 @@ int ph_wt_session_drain(struct ph_wt_session *session)
 void ph_wt_session_drain_local(struct ph_wt_session *session)
 {
     const struct ph_wt_sink *sink = &session->conn->wt->sink;
+    /* The peer closed it and may be gone: nobody waits until it has acknowledged our end. */
+    if (session->state == WT_OVER && session->peer_done && session->request != NULL)
+        ph_h3_request_reset(session->request, PH_H3_NO_ERROR);
     if (session->state != WT_OPEN)
         return;
     ph_wt_session_drain(session);

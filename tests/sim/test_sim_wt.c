@@ -747,6 +747,21 @@ TEST(sim_wt, shutting_down_tells_both_ends_of_every_session)
     wt_pair_fini(&pair);
 }
 
+TEST(sim_wt, shutting_down_does_not_wait_for_a_peer_that_left_after_its_close)
+{
+    struct wt_pair pair;
+    wt_pair_init(&pair, 8, &wt_clean_link);
+    struct wt_slog *mine = wt_pair_session(&pair);
+    ph_wt_session_close(mine->session, 0, "", 0);
+    CHECK(wt_run(&pair, wt_is_closed, theirs(&pair)));
+    pair.client_node->link.loss = pair.server_node->link.loss = 1000;
+    ph_wt_drain(pair.server.wt);
+    ph_h3_drain(pair.server.h3, pair.sim->now);
+    sim_run_for(pair.sim, 500 * PH_MSEC); /* close_timeout is two seconds */
+    CHECK_INT(ph_quic_endpoint_conns(pair.server_node->ep), ==, 0);
+    wt_pair_fini(&pair);
+}
+
 TEST(sim_wt, a_session_accepted_while_shutting_down_is_told_at_once)
 {
     struct wt_pair pair;

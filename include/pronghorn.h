@@ -279,6 +279,7 @@ PH_API void ph_server_free(ph_server *server);
     X(timeouts_ws_close)   /* ws_close_timeout: the peer did not close */                          \
     X(origins_refused)     /* WebTransport or WebSocket from a foreign Origin */                   \
     X(protocol_errors)     /* connections or streams closed for a peer's breach */                 \
+    X(alloc_failures)      /* allocations that the system refused; see docs/overload.md */         \
     X(log_dropped)         /* log lines dropped because the ring was full */                       \
     X(copied)              /* payload bytes copied by our own code */                              \
     X(bells_up)            /* eventfd writes towards the consumer */                               \

@@ -1,8 +1,8 @@
 /*
- * base.c - allocation, assertions, clock, random, log, counters, token buckets, live objects.
+ * base.c - assertions, clock, random, log, counters, token buckets, live objects.
  *
  * Not in the data path itself: everything else stands on it. Invariants:
- * - ph_alloc() and ph_random() never fail; a process that cannot have memory or entropy stops.
+ * - ph_random() never fails; a process that cannot have entropy stops;
  * - the only process-wide mutable state are the live-object counters (atomic) and one pointer a
  *   thread, which says where log lines and homeward buffers of that thread go;
  * - ph_log() formats nothing when nobody listens at that level.
@@ -78,103 +78,12 @@ int ph_fail(struct ph_err *err, int code, const char *fmt, ...)
     return code;
 }
 
-/* --- Assertions, allocation, time --- */
+/* --- Assertions, time --- */
 
 _Noreturn void ph_assert_failed(const char *cond, const char *file, int line)
 {
     fprintf(stderr, "pronghorn: bug: %s:%d: assertion failed: %s\n", file, line, cond);
     abort();
-}
-
-static _Noreturn void out_of_memory(size_t size)
-{
-    fprintf(stderr, "pronghorn: out of memory: cannot have %zu bytes\n", size);
-    abort();
-}
-
-/* What malloc() takes from the thread's own cache; calloc() and aligned_alloc() pass it by. */
-#define CACHED_MAX ((size_t)1024)
-
-void *ph_alloc(size_t size)
-{
-    /* A type that wants a cache line of its own has a size that is a multiple of one; calloc()
-     * would place it at 16. */
-    void *p;
-    if (size >= 64 && size % 64 == 0) {
-        p = aligned_alloc(64, size);
-        if (p != NULL)
-            memset(p, 0, size);
-    } else if (size <= CACHED_MAX) {
-        p = malloc(size != 0 ? size : 1);
-        if (p != NULL)
-            memset(p, 0, size);
-    } else {
-        p = calloc(1, size != 0 ? size : 1);
-    }
-    if (p == NULL)
-        out_of_memory(size);
-    return p;
-}
-
-void *ph_alloc_lines(size_t size)
-{
-    size_t room = size + 64 + sizeof(void *);
-    uint8_t *block = malloc(room);
-    if (block == NULL)
-        out_of_memory(size);
-    uint8_t *p = block + sizeof(void *);
-    p += (64 - (uintptr_t)p % 64) % 64;
-    memcpy(p - sizeof(void *), &block, sizeof(void *)); /* for the one who frees it */
-    memset(p, 0, size);
-    return p;
-}
-
-void ph_free_lines(void *p)
-{
-    void *block;
-    memcpy(&block, (uint8_t *)p - sizeof(void *), sizeof(void *));
-    free(block);
-}
-
-void *ph_realloc(void *p, size_t size)
-{
-    void *moved = realloc(p, size != 0 ? size : 1);
-    if (moved == NULL)
-        out_of_memory(size);
-    return moved;
-}
-
-void *ph_queue_grow(void *entries, size_t size, size_t cap, size_t head, size_t new_cap)
-{
-    PH_ASSERT(new_cap > cap && new_cap <= SIZE_MAX / size);
-    const char *old = entries;
-    char *grown = ph_realloc(NULL, new_cap * size);
-    if (cap > 0) {
-        size_t front = (cap - head) * size;
-        memcpy(grown, old + head * size, front);
-        memcpy(grown + front, old, head * size);
-    }
-    ph_free(entries);
-    return grown;
-}
-
-char *ph_strdup(const char *s)
-{
-    return ph_strndup(s, strlen(s));
-}
-
-char *ph_strndup(const char *s, size_t n)
-{
-    char *copy = ph_realloc(NULL, n + 1);
-    if (n > 0)
-        memcpy(copy, s, n);
-    copy[n] = '\0';
-    return copy;
-}
-
-void ph_free(void *p)
-{
-    free(p);
 }
 
 uint64_t ph_clock_now(void)
@@ -295,6 +204,11 @@ void ph_thread_set(const struct ph_thread *env)
 struct ph_buf_home *ph_thread_home(void)
 {
     return thread_env != NULL ? thread_env->home : NULL;
+}
+
+struct ph_reserve *ph_thread_reserve(void)
+{
+    return thread_env != NULL ? thread_env->reserve : NULL;
 }
 
 static bool is_logged(enum ph_log_level level)

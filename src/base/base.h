@@ -33,8 +33,8 @@ _Noreturn void ph_assert_failed(const char *cond, const char *file, int line);
 #define PH_SEC UINT64_C(1000000000)
 #define PH_NEVER UINT64_MAX
 
-/* Small internal allocations never fail: these abort. Sizes that a peer chooses go through a limit
- * first. */
+/* Small internal allocations never fail for those who ask: see alloc.c. Sizes that a peer chooses
+ * go through a limit first. */
 void *ph_alloc(size_t size);            /* zeroed; aligned to 64 when `size` is a multiple of 64 */
 void *ph_realloc(void *p, size_t size); /* neither zeroes nor keeps an alignment over 16 */
 /* A larger array for a full queue in an array of `cap` entries, the oldest of which is at `head`:
@@ -47,6 +47,32 @@ void ph_free(void *p);
  * NULL; freed by the second. */
 void *ph_alloc_lines(size_t size);
 void ph_free_lines(void *p);
+
+/* What the I/O thread gives back to the system when that has no memory. In pieces, so that it lasts
+ * for more than one moment; what asks for it is smaller than they are, with few exceptions. Nobody
+ * writes into it, so that it costs address space and hardly any memory. */
+#define PH_RESERVE_BLOCKS 16
+#define PH_RESERVE_BLOCK ((size_t)65536)
+struct ph_reserve {
+    void *blocks[PH_RESERVE_BLOCKS]; /* own; NULL: given away */
+    bool is_failed;                  /* it was needed since ph_alloc_failed() was asked */
+    uint64_t failures;               /* allocations that failed, in all */
+    size_t size;                     /* bytes of the last of them */
+};
+bool ph_reserve_fill(struct ph_reserve *reserve); /* false: it is not whole */
+void ph_reserve_fini(struct ph_reserve *reserve);
+/* The reserve was needed since this was asked last: what that was for has to end. */
+bool ph_alloc_failed(void);
+
+/* NULL when there is none; not zeroed. For sizes that no reserve could hold: whoever asks has a way
+ * to do without, or ends by itself. */
+void *ph_try_alloc(size_t size);
+/* In the form that libraries want, `self` means nothing. NULL when the reserve is used up as well.
+ */
+void *ph_lib_malloc(size_t size, void *self);
+void *ph_lib_calloc(size_t n, size_t size, void *self);
+void *ph_lib_realloc(void *p, size_t size, void *self);
+void ph_lib_free(void *p, void *self);
 
 uint64_t ph_clock_now(void); /* CLOCK_MONOTONIC, ns; only core/iothread.c and tools call it */
 void ph_random(void *out, size_t n); /* cryptographic; aborts when the system has none */
@@ -125,6 +151,7 @@ struct ph_thread {
     void *self;
     enum ph_log_level level; /* lines below are not formatted */
     struct ph_buf_home *home;
+    struct ph_reserve *reserve; /* NULL: allocations that fail end the process */
 };
 void ph_thread_set(
     const struct ph_thread *env); /* borrow until ph_thread_set(NULL) on the same thread */
@@ -258,6 +285,9 @@ static inline struct ph_slice ph_slice_of(struct ph_buf *buf) /* takes the refer
 {
     return (struct ph_slice){.buf = buf, .p = buf->data, .n = buf->len};
 }
+
+/* As ph_buf_new(), for sizes that no reserve could hold: NULL when there is no memory. */
+struct ph_buf *ph_buf_try_new(size_t cap);
 
 /* A buffer that stands for `len` bytes of a file, from `offset` on; takes `fd`. There is no data:
  * its slices have p == NULL, and are for a queue that ends in ph_tcp_send_file(). Caller owns. */

@@ -6,5 +6,7 @@
 
 /* The home list of the calling thread; NULL when it has none. */
 struct ph_buf_home *ph_thread_home(void);
+/* Its memory for when the system has none; NULL when it has none. */
+struct ph_reserve *ph_thread_reserve(void);
 
 #endif

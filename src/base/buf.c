@@ -58,6 +58,17 @@ ph_buf *ph_buf_new(size_t cap)
     return buf;
 }
 
+ph_buf *ph_buf_try_new(size_t cap)
+{
+    PH_ASSERT(cap <= PTRDIFF_MAX - sizeof(struct ph_buf));
+    ph_buf *buf = ph_try_alloc(sizeof(*buf) + cap);
+    if (buf == NULL)
+        return NULL;
+    *buf = (struct ph_buf){.refs = 1, .cap = cap, .data = (uint8_t *)(buf + 1)};
+    ph_live_add(PH_LIVE_BUF, 1);
+    return buf;
+}
+
 ph_buf *ph_buf_copy(const void *data, size_t len)
 {
     ph_buf *buf = ph_buf_new(len);

@@ -511,6 +511,8 @@ struct ph_server {
     bool is_here, here_asked; /* the application's thread goes on, as it said in this turn */
     bool handed_over;         /* somebody else reads the UDP sockets */
     struct ph_thread env;
+    struct ph_reserve reserve; /* whole unless the system had no memory lately */
+    struct ph_bucket reserve_log;
     struct ph_quic_endpoint *quic;
     struct ph_h3 *h3;
     struct ph_wt *wt;

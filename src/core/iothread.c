@@ -241,23 +241,48 @@ static void tell_refused_bodies(struct ph_server *server)
                    server->config->max_body);
 }
 
+/* An allocation failed for the application's command, or for nobody: what it was for goes on, and
+ * the next connection that is looked after does not end for it. */
+static void blame_nobody(void)
+{
+    (void)ph_alloc_failed();
+}
+
+/* Makes the reserve whole again, and tells what it was used for. false: memory is short. */
+static bool tend_reserve(struct ph_server *server)
+{
+    struct ph_reserve *reserve = &server->reserve;
+    uint64_t failures = reserve->failures - server->stats.alloc_failures;
+    blame_nobody();
+    if (failures > 0) {
+        ph_count_add(&server->stats, alloc_failures, failures);
+        ph_log_limited(&server->reserve_log, server->now, PH_LOG_WARNING,
+                       "memory: allocation failed bytes=%zu", reserve->size);
+    }
+    return ph_reserve_fill(reserve);
+}
+
 static void turn(struct ph_server *server)
 {
     wait_for_work(server);
     server->now = ph_clock_now();
     server->pipe.io.now = server->now;
     server->admission.is_short = ph_memory_sample(&server->memory, server->now);
+    if (!tend_reserve(server))
+        server->admission.is_short = true;
     date_renew(server);
     if (server->quic != NULL)
         ph_quic_endpoint_tell(server->quic, server->now);
     take_commands(server);
     ph_certs_take(server);
+    blame_nobody();
     udp_in(server);
     ph_mesh_front_in(server);
     ph_tcp_front_in(server);
     run_timers(server);
     check_drain(server);
     ph_chan_files_run(&server->pipe);
+    blame_nobody();
     flush(server);
     tell_refused_bodies(server);
     bool all = ph_pipe_publish(&server->pipe);
@@ -323,7 +348,9 @@ void *ph_iothread_main(void *arg)
     server->env = (struct ph_thread){.log = log_up,
                                      .self = server,
                                      .level = (enum ph_log_level)server->config->log_level,
-                                     .home = &server->pipe.io.home};
+                                     .home = &server->pipe.io.home,
+                                     .reserve = &server->reserve};
+    ph_reserve_fill(&server->reserve);
     ph_thread_set(&server->env);
     server->now = server->pipe.io.now = ph_clock_now();
     server->bell = (struct ph_watch){.fd = server->pipe.down.bell, .on_ready = on_bell};
@@ -342,5 +369,6 @@ void *ph_iothread_main(void *arg)
         turn(server);
     stop(server);
     ph_thread_set(NULL);
+    ph_reserve_fini(&server->reserve);
     return NULL;
 }

@@ -7,7 +7,8 @@
  * A socket is not read while the engine wants no input: the kernel's window then closes on the
  * peer. A connection ends by finishing our side first and discarding what still comes for a moment,
  * so that unread bytes do not turn our last answer into a reset (RFC 9112 9.6); or with a reset,
- * when a response was cut and nothing else would tell the client. Memory is freed in the reap.
+ * when a response was cut and nothing else would tell the client, or when there was no memory for
+ * it. Memory is freed in the reap.
  */
 #include "../quic/quic.h"
 #include "../tls/tls.h"
@@ -113,6 +114,15 @@ static void conn_close(struct ph_tcp_conn *conn, bool abort)
     ph_count(&server->stats, conns_closed);
 }
 
+/* Memory could not be had for this connection: it ends, so that the others go on. */
+static bool ends_for_memory(struct ph_tcp_conn *conn)
+{
+    if (!ph_alloc_failed())
+        return false;
+    conn_close(conn, true);
+    return true;
+}
+
 void ph_tcp_front_reap(struct ph_server *server)
 {
     struct ph_link *link;
@@ -193,10 +203,12 @@ static void on_conn_timer(struct ph_timer *timer, uint64_t now)
     }
     if (conn->engine != NULL)
         conn->engine->ops->expire(conn->engine, now);
-    ph_tcp_front_touch(conn);
+    if (!ends_for_memory(conn))
+        ph_tcp_front_touch(conn);
 }
 
-static void start_engine(struct ph_tcp_conn *conn, bool is_h2)
+/* false: there was no memory, and the connection is over. */
+static bool start_engine(struct ph_tcp_conn *conn, bool is_h2)
 {
     struct ph_server *server = conn->server;
     conn->give_up = PH_NEVER;
@@ -207,8 +219,13 @@ static void start_engine(struct ph_tcp_conn *conn, bool is_h2)
     else
         conn->engine = ph_h1_conn_new(&server->h1_config, &server->http_sink, &conn->path, tls,
                                       &conn->out, &server->stats, server->now);
+    if (conn->engine == NULL) {
+        conn_close(conn, true);
+        return false;
+    }
     if (server->is_draining)
         conn->engine->ops->drain(conn->engine);
+    return true;
 }
 
 static bool offers_h1(const struct ph_server *server)
@@ -229,25 +246,24 @@ static bool start_tls_engine(struct ph_tcp_conn *conn)
         conn_close(conn, true);
         return false;
     }
-    start_engine(conn, is_h2);
+    if (!start_engine(conn, is_h2))
+        return false;
     if (is_h2 && !ph_tls_session_suits_h2(conn->tls))
         ph_h2_conn_refuse(conn->engine);
     return true;
 }
 
-/* By its first bytes: those of HTTP/2, or any others. */
-static void start_plain_engine(struct ph_tcp_conn *conn)
+/* By its first bytes: those of HTTP/2, or any others. false: as above. */
+static bool start_plain_engine(struct ph_tcp_conn *conn)
 {
     struct iovec iov[sizeof(PREFACE)];
     size_t at = 0, n = ph_sliceq_gather(&conn->in, iov, PH_COUNT_OF(iov), sizeof(PREFACE) - 1);
     for (size_t i = 0; i < n; at += iov[i++].iov_len) {
         if (memcmp(&PREFACE[at], iov[i].iov_base, iov[i].iov_len) != 0) {
-            start_engine(conn, false);
-            return;
+            return start_engine(conn, false);
         }
     }
-    if (at == sizeof(PREFACE) - 1)
-        start_engine(conn, true);
+    return at < sizeof(PREFACE) - 1 || start_engine(conn, true);
 }
 
 static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_addr *remote,
@@ -256,18 +272,23 @@ static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_a
     struct ph_server *server = listener->server;
     struct ph_tls_session *session = NULL;
     bool tls = listener->tls;
-    if (tls && ph_tls_session_new(&session, server->tcp_cred, true,
-                                  server->tcp_alpn[0] != NULL ? server->tcp_alpn : NULL) < 0) {
+    struct ph_tcp_conn *conn = ph_alloc(sizeof(*conn));
+    conn->watch = (struct ph_watch){.fd = fd, .on_ready = on_conn_ready};
+    if ((tls && ph_tls_session_new(&session, server->tcp_cred, true,
+                                   server->tcp_alpn[0] != NULL ? server->tcp_alpn : NULL) < 0) ||
+        ph_loop_watch(server->loop, &conn->watch, PH_IO_READ) < 0) {
+        ph_log_limited(&server->tcp_log, server->now, PH_LOG_WARNING,
+                       "tcp: connection refused limit=system");
+        ph_tls_session_free(session);
         close(fd);
+        ph_free(conn);
         return;
     }
-    struct ph_tcp_conn *conn = ph_alloc(sizeof(*conn));
     ph_live_add(PH_LIVE_TCP_CONN, 1);
     conn->server = server;
     conn->tls = session;
     conn->path = (struct ph_path){
         .local = *local, .remote = *remote, .sock = conn, .unix_path = listener->path};
-    conn->watch = (struct ph_watch){.fd = fd, .on_ready = on_conn_ready};
     conn->timer.on_fire = on_conn_timer;
     conn->give_up = server->now + server->config->handshake_timeout * PH_MSEC;
     ph_sliceq_init(&conn->in);
@@ -277,12 +298,12 @@ static void conn_new(struct ph_tcp_listener *listener, int fd, const struct ph_a
     ph_admission_enter(&server->admission);
     ph_admission_enter_peer(&server->admission, remote, &conn->admitted);
     ph_count(&server->stats, conns_accepted);
-    ph_loop_watch(server->loop, &conn->watch, PH_IO_READ);
     if (!tls && server->config->h2c == 0)
         start_engine(conn, false);
     else if (!tls)
         conn->give_up = server->now + server->config->header_timeout * PH_MSEC;
-    ph_tcp_front_touch(conn); /* sets the timer */
+    if (!ends_for_memory(conn))
+        ph_tcp_front_touch(conn); /* sets the timer */
 }
 
 static void on_pause_over(struct ph_timer *timer, uint64_t now)
@@ -392,23 +413,24 @@ static void feed_engine(struct ph_tcp_conn *conn)
         conn->engine->ops->feed(conn->engine, &conn->in, conn->server->now);
 }
 
-/* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. */
-static void feed_plain(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
+/* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. false: the
+ * connection is over. */
+static bool feed_plain(struct ph_tcp_conn *conn, const uint8_t *p, size_t n)
 {
     if (conn->engine == NULL) {
         ph_sliceq_push_copy(&conn->in, p, n);
-        start_plain_engine(conn);
-        return;
+        return start_plain_engine(conn);
     }
     if (conn->in.bytes > 0) {
         ph_sliceq_push_copy(&conn->in, p, n);
-        return;
+        return true;
     }
     ph_sliceq_push(&conn->in, (struct ph_slice){.p = p, .n = n});
     feed_engine(conn);
     size_t left = conn->in.unsent;
     ph_sliceq_fini(&conn->in);
     ph_sliceq_push_copy(&conn->in, p + (n - left), left);
+    return true;
 }
 
 /* false: the connection is over. */
@@ -459,12 +481,15 @@ static void conn_read(struct ph_tcp_conn *conn)
             if (!linger(conn, (size_t)n))
                 return;
         } else if (conn->tls == NULL) {
-            feed_plain(conn, scratch, (size_t)n);
+            if (!feed_plain(conn, scratch, (size_t)n))
+                return;
         } else if (!feed_tls(conn, scratch, (size_t)n)) {
             return;
         } else if (conn->engine != NULL) {
             feed_engine(conn);
         }
+        if (ends_for_memory(conn))
+            return;
         if ((size_t)n < PH_TCP_SCRATCH)
             break;
     }
@@ -524,7 +549,11 @@ static bool warm_up(struct ph_tcp_conn *conn, int fd, uint64_t offset, size_t n)
     int own = reader != NULL ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (own < 0)
         return false;
-    struct tcp_warm *warm = ph_realloc(NULL, sizeof(*warm) + n);
+    struct tcp_warm *warm = ph_try_alloc(sizeof(*warm) + n);
+    if (warm == NULL) {
+        close(own);
+        return false;
+    }
     *warm = (struct tcp_warm){
         .job = {.fd = own, .offset = offset, .data = warm->data, .n = n, .on_done = on_warm},
         .conn = conn,
@@ -693,6 +722,8 @@ static void conn_flush(struct ph_tcp_conn *conn)
         conn_close(conn, true);
         return;
     }
+    if (ends_for_memory(conn))
+        return;
     size_t records = conn->tls != NULL ? ph_tls_session_out(conn->tls)->unsent : 0;
     if (conn->engine != NULL && !conn->is_lingering &&
         conn->engine->ops->is_done(conn->engine, &abort))

@@ -35,12 +35,16 @@ static void must(int rv)
     PH_ASSERT(rv == 0);
 }
 
+static const nghttp3_mem lib_mem = {.malloc = ph_lib_malloc,
+                                    .free = ph_lib_free,
+                                    .calloc = ph_lib_calloc,
+                                    .realloc = ph_lib_realloc};
+
 struct ph_qpack *ph_qpack_new(void)
 {
     struct ph_qpack *qpack = ph_alloc(sizeof(*qpack));
-    const nghttp3_mem *mem = nghttp3_mem_default();
-    must(nghttp3_qpack_encoder_new(&qpack->encoder, 0, mem));
-    must(nghttp3_qpack_decoder_new(&qpack->decoder, 0, 0, mem));
+    must(nghttp3_qpack_encoder_new(&qpack->encoder, 0, &lib_mem));
+    must(nghttp3_qpack_decoder_new(&qpack->decoder, 0, 0, &lib_mem));
     nghttp3_buf_init(&qpack->prefix);
     nghttp3_buf_init(&qpack->lines);
     nghttp3_buf_init(&qpack->instructions);
@@ -51,13 +55,12 @@ void ph_qpack_free(struct ph_qpack *qpack)
 {
     if (qpack == NULL)
         return;
-    const nghttp3_mem *mem = nghttp3_mem_default();
     nghttp3_qpack_stream_context_del(qpack->section);
     nghttp3_qpack_encoder_del(qpack->encoder);
     nghttp3_qpack_decoder_del(qpack->decoder);
-    nghttp3_buf_free(&qpack->prefix, mem);
-    nghttp3_buf_free(&qpack->lines, mem);
-    nghttp3_buf_free(&qpack->instructions, mem);
+    nghttp3_buf_free(&qpack->prefix, &lib_mem);
+    nghttp3_buf_free(&qpack->lines, &lib_mem);
+    nghttp3_buf_free(&qpack->instructions, &lib_mem);
     ph_free(qpack->nv);
     ph_free(qpack);
 }
@@ -107,8 +110,7 @@ static int decode(struct ph_qpack *qpack, uint64_t stream_id, const uint8_t *p, 
     if (n == 0) /* not even a prefix (RFC 9204 4.5.1) */
         return PH_E_PROTO;
     if (qpack->section == NULL)
-        must(nghttp3_qpack_stream_context_new(&qpack->section, (int64_t)stream_id,
-                                              nghttp3_mem_default()));
+        must(nghttp3_qpack_stream_context_new(&qpack->section, (int64_t)stream_id, &lib_mem));
     int rv = decode_lines(qpack, p, n, builder);
     if (rv == 0) {
         nghttp3_qpack_stream_context_reset(qpack->section);

@@ -491,14 +491,19 @@ static const struct ph_tcp_engine_ops engine_ops = {
  * ours does, and it takes a CONTINUATION head that comes in pieces for as many frames. */
 #define NO_LIMIT UINT32_MAX
 
+/* NULL: there is no memory. */
 static nghttp2_session *session_new(struct ph_h2_conn *conn)
 {
+    static nghttp2_mem mem = {.malloc = ph_lib_malloc,
+                              .free = ph_lib_free,
+                              .calloc = ph_lib_calloc,
+                              .realloc = ph_lib_realloc}; /* not const for the library's sake */
     const struct ph_h2_config *config = conn->config;
-    nghttp2_session_callbacks *callbacks;
-    nghttp2_option *option;
-    nghttp2_session *session;
-    PH_ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0);
-    PH_ASSERT(nghttp2_option_new(&option) == 0);
+    nghttp2_session_callbacks *callbacks = NULL;
+    nghttp2_option *option = NULL;
+    nghttp2_session *session = NULL;
+    if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&option) != 0)
+        goto out;
     ph_h2_request_callbacks(callbacks);
     ph_h2_reply_callbacks(callbacks);
     nghttp2_option_set_no_auto_window_update(option, 1);
@@ -509,7 +514,9 @@ static nghttp2_session *session_new(struct ph_h2_conn *conn)
     nghttp2_option_set_max_settings(option, config->settings_max);
     nghttp2_option_set_max_continuations(option, NO_LIMIT);
     nghttp2_option_set_stream_reset_rate_limit(option, NO_LIMIT, NO_LIMIT);
-    PH_ASSERT(nghttp2_session_server_new2(&session, callbacks, conn, option) == 0);
+    if (nghttp2_session_server_new3(&session, callbacks, conn, option, &mem) != 0)
+        session = NULL;
+out:
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
     return session;
@@ -559,6 +566,10 @@ struct ph_tcp_engine *ph_h2_conn_new(const struct ph_h2_config *config,
     ph_bucket_init(&conn->resets, config->reset_burst, config->reset_rate, now);
     ph_bucket_init(&conn->glitches, config->glitch_burst, config->glitch_rate, now);
     conn->session = session_new(conn);
+    if (conn->session == NULL) {
+        engine_free(&conn->engine);
+        return NULL;
+    }
     submit_settings(conn);
     return &conn->engine;
 }

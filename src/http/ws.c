@@ -183,7 +183,7 @@ struct ph_ws *ph_ws_new(struct ph_ws_host *host, const struct ph_ws_ask *ask,
     ws->client_bits = PH_MAX(ask->client_bits, (unsigned)PH_WS_WINDOW_MIN);
     ws->pong_due = ws->close_due = PH_NEVER;
     ws->ping_at = host->config.ping_interval > 0 ? now + host->config.ping_interval : PH_NEVER;
-    int rc = wslay_frame_context_init(&ws->frames, &callbacks, ws);
+    int rc = wslay_frame_context_init(&ws->frames, &callbacks, ws); /* a few hundred bytes */
     PH_ASSERT(rc == 0);
     ph_live_add(PH_LIVE_WS, 1);
     return ws;
@@ -481,6 +481,18 @@ static void too_big(struct ph_ws *ws)
     fail(ws, CODE_TOO_BIG, "the message is too big");
 }
 
+static void no_memory(struct ph_ws *ws)
+{
+    fail(ws, CODE_INTERNAL, "no memory for the message");
+}
+
+static void begin_inflate(struct ph_ws *ws)
+{
+    ws->inflate = ph_ws_zip_inflate(ws->host->zip, ws->client_bits);
+    if (ws->inflate == NULL)
+        no_memory(ws);
+}
+
 /* The header of a data frame. */
 static void begin_data(struct ph_ws *ws, const struct wslay_frame_iocb *frame)
 {
@@ -491,7 +503,7 @@ static void begin_data(struct ph_ws *ws, const struct wslay_frame_iocb *frame)
         ws->frame_count = 0;
         ws->utf8 = (struct ph_ws_utf8){.need = 0};
         if (ws->state == WS_OPEN && (frame->rsv & WSLAY_RSV1_BIT) != 0)
-            ws->inflate = ph_ws_zip_inflate(ws->host->zip, ws->client_bits);
+            begin_inflate(ws);
     }
     if (ws->state != WS_OPEN)
         return;
@@ -507,7 +519,8 @@ static void begin_data(struct ph_ws *ws, const struct wslay_frame_iocb *frame)
     }
     if (ws->inflate == NULL && frame->payload_length > 0) {
         size_t want = (size_t)PH_MIN(frame->payload_length, (uint64_t)MESSAGE_FIRST);
-        ph_ws_grow(&ws->message, want, config->max_size);
+        if (!ph_ws_grow(&ws->message, want, config->max_size))
+            no_memory(ws);
     }
 }
 
@@ -522,7 +535,7 @@ static int judge_text(struct ph_ws *ws, size_t before, int rc)
     return is_right ? rc : PH_E_MALFORMED;
 }
 
-/* Appends to the message. 0, PH_E_LIMIT, PH_E_MALFORMED. */
+/* Appends to the message. 0, PH_E_LIMIT, PH_E_MALFORMED, PH_E_INTERNAL (no memory). */
 static int take_payload(struct ph_ws *ws, const uint8_t *p, size_t n)
 {
     size_t before = ws->message != NULL ? ws->message->len : 0, max = ws->host->config.max_size;
@@ -530,8 +543,9 @@ static int take_payload(struct ph_ws *ws, const uint8_t *p, size_t n)
     if (ws->inflate != NULL) {
         rc = ph_ws_inflate_feed(ws->inflate, p, n, &ws->message, max);
     } else {
-        if (ws->message == NULL || ws->message->cap - ws->message->len < n)
-            ph_ws_grow(&ws->message, n, max);
+        if ((ws->message == NULL || ws->message->cap - ws->message->len < n) &&
+            !ph_ws_grow(&ws->message, n, max))
+            return PH_E_INTERNAL;
         ph_copy(ws->host->stats, ws->message->data + ws->message->len, p, n);
         ws->message->len += n;
     }
@@ -574,6 +588,8 @@ static void got_data(struct ph_ws *ws, const struct wslay_frame_iocb *piece)
         ws->in_message = false;
     if (rc == PH_E_LIMIT) {
         too_big(ws);
+    } else if (rc == PH_E_INTERNAL) {
+        no_memory(ws);
     } else if (rc < 0) {
         ph_count(ws->host->stats, protocol_errors);
         fail(ws, CODE_DATA, ws->is_text ? "the text is not UTF-8" : "the data cannot be inflated");

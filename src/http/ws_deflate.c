@@ -38,29 +38,31 @@ struct ph_ws_zip {
 static void *z_alloc(void *self, unsigned items, unsigned size)
 {
     (void)self;
-    return ph_alloc((size_t)items * size);
+    return ph_try_alloc((size_t)items * size);
 }
 
 static void z_free(void *self, void *p)
 {
-    (void)self;
-    ph_free(p);
+    ph_lib_free(p, self);
 }
 
-void ph_ws_grow(struct ph_buf **buf, size_t want, size_t max)
+bool ph_ws_grow(struct ph_buf **buf, size_t want, size_t max)
 {
     size_t len = *buf != NULL ? (*buf)->len : 0, cap = *buf != NULL ? (*buf)->cap : 0;
     size_t limit = max + 1;
     PH_ASSERT(len < limit);
     if (cap - len >= PH_MIN(want, limit - len) && cap > len)
-        return;
+        return true;
     size_t grown = PH_MIN(PH_MAX(len + PH_MIN(want, limit - len), 2 * cap), limit);
-    struct ph_buf *larger = ph_buf_new(PH_MAX(grown, len + 1));
+    struct ph_buf *larger = ph_buf_try_new(PH_MAX(grown, len + 1));
+    if (larger == NULL)
+        return false;
     if (len > 0)
         memcpy(larger->data, (*buf)->data, len);
     larger->len = len;
     ph_buf_unref(*buf);
     *buf = larger;
+    return true;
 }
 
 struct ph_ws_zip *ph_ws_zip_new(void)
@@ -86,11 +88,13 @@ void ph_ws_zip_free(struct ph_ws_zip *zip)
 
 /* --- Out --- */
 
-static void deflate_new(z_stream *z, unsigned window_bits)
+/* false: there is no memory. */
+static bool deflate_new(z_stream *z, unsigned window_bits)
 {
     *z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
     int rc = deflateInit2(z, LEVEL, Z_DEFLATED, -(int)window_bits, MEM_LEVEL, Z_DEFAULT_STRATEGY);
-    PH_ASSERT(rc == Z_OK);
+    PH_ASSERT(rc == Z_OK || rc == Z_MEM_ERROR);
+    return rc == Z_OK;
 }
 
 /* true: `out` holds it all and is smaller. */
@@ -112,20 +116,22 @@ struct ph_buf *ph_ws_zip_deflate(struct ph_ws_zip *zip, unsigned window_bits, co
                                  size_t n)
 {
     PH_ASSERT(n > 0 && n <= UINT32_MAX / 2);
-    struct ph_buf *out = ph_buf_new(n + 4);
-    bool is_small;
+    struct ph_buf *out = ph_buf_try_new(n + 4);
+    bool is_small = false;
+    if (out == NULL)
+        return NULL;
     if (window_bits >= PH_WS_WINDOW_BITS) {
-        if (!zip->has_deflate)
-            deflate_new(&zip->deflate, PH_WS_WINDOW_BITS);
-        else
+        if (zip->has_deflate)
             deflateReset(&zip->deflate);
-        zip->has_deflate = true;
-        is_small = deflate_into(&zip->deflate, out, p, n);
+        else
+            zip->has_deflate = deflate_new(&zip->deflate, PH_WS_WINDOW_BITS);
+        is_small = zip->has_deflate && deflate_into(&zip->deflate, out, p, n);
     } else {
         z_stream z;
-        deflate_new(&z, window_bits);
-        is_small = deflate_into(&z, out, p, n);
-        deflateEnd(&z);
+        if (deflate_new(&z, window_bits)) {
+            is_small = deflate_into(&z, out, p, n);
+            deflateEnd(&z);
+        }
     }
     if (is_small && out->len < n)
         return out;
@@ -146,6 +152,10 @@ struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip, unsigned window_b
         in = ph_alloc(sizeof(*in));
         in->z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
         rc = inflateInit2(&in->z, -(int)window_bits);
+    }
+    if (rc == Z_MEM_ERROR) {
+        inflate_free(in);
+        return NULL;
     }
     PH_ASSERT(rc == Z_OK);
     in->is_ended = false;
@@ -168,7 +178,8 @@ int ph_ws_inflate_feed(struct ph_ws_inflate *in, const uint8_t *p, size_t n, str
     z->avail_in = (uInt)n;
     PH_ASSERT(n <= UINT32_MAX);
     for (;;) {
-        ph_ws_grow(buf, PH_MAX(2 * (size_t)z->avail_in, (size_t)64), max);
+        if (!ph_ws_grow(buf, PH_MAX(2 * (size_t)z->avail_in, (size_t)64), max))
+            return PH_E_INTERNAL;
         if (in->is_ended && z->avail_in > 0) { /* another stream of blocks follows */
             inflateReset(z);
             in->is_ended = false;
@@ -182,6 +193,8 @@ int ph_ws_inflate_feed(struct ph_ws_inflate *in, const uint8_t *p, size_t n, str
             return PH_E_LIMIT;
         if (rc == Z_STREAM_END)
             in->is_ended = true;
+        else if (rc == Z_MEM_ERROR)
+            return PH_E_INTERNAL;
         else if (rc != Z_OK && rc != Z_BUF_ERROR)
             return PH_E_MALFORMED;
         if (z->avail_in == 0 && z->avail_out > 0)

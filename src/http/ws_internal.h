@@ -44,8 +44,8 @@ size_t ph_ws_unmask(struct ph_ws_masks *masks, uint8_t *to, size_t room, const u
 
 /* Room for at least one byte behind buf->len and for `want` if the limit allows: doubles, so that
  * memory is at most twice what came. A message may outgrow `max` by one byte, to be seen as too
- * long. `*buf` may be NULL before the first. */
-void ph_ws_grow(struct ph_buf **buf, size_t want, size_t max);
+ * long. `*buf` may be NULL before the first. false: there is no memory, and it is as before. */
+bool ph_ws_grow(struct ph_buf **buf, size_t want, size_t max);
 
 /* --- permessage-deflate (ws_deflate.c) --- */
 
@@ -57,16 +57,17 @@ struct ph_ws_zip; /* compressors that the connections of one host share, as none
 struct ph_ws_zip *ph_ws_zip_new(void);
 void ph_ws_zip_free(struct ph_ws_zip *zip);
 /* The compressed message without its last four bytes (RFC 7692 7.2.1), or NULL when it is not
- * smaller. Caller owns. */
+ * smaller or there is no memory for it. Caller owns. */
 struct ph_buf *ph_ws_zip_deflate(struct ph_ws_zip *zip, unsigned window_bits, const uint8_t *p,
                                  size_t n);
 
 struct ph_ws_inflate; /* of one message that is being received */
+/* NULL: there is no memory. */
 struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip, unsigned window_bits);
 /* Gives it back. NULL is allowed. */
 void ph_ws_inflate_done(struct ph_ws_zip *zip, struct ph_ws_inflate *inflate);
 /* Appends what these bytes stand for to `*buf`, of which no more than `max` + 1 bytes are ever
- * allocated. PH_E_LIMIT: past `max`; PH_E_MALFORMED. */
+ * allocated. PH_E_LIMIT: past `max`; PH_E_MALFORMED; PH_E_INTERNAL: there is no memory. */
 int ph_ws_inflate_feed(struct ph_ws_inflate *inflate, const uint8_t *p, size_t n,
                        struct ph_buf **buf, size_t max);
 /* The message is complete: the four bytes that its sender left out. */

@@ -103,6 +103,11 @@ static int attach_tls(struct ph_quic_conn *conn, struct ph_tls_cred *cred, const
     return PH_OK;
 }
 
+static const ngtcp2_mem mem = {.malloc = ph_lib_malloc,
+                               .free = ph_lib_free,
+                               .calloc = ph_lib_calloc,
+                               .realloc = ph_lib_realloc};
+
 struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const struct ph_path *path,
                                          const struct ph_quic_accept *accept)
 {
@@ -134,7 +139,7 @@ struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const stru
     params.stateless_reset_token_present = 1;
     ph_quic_path_out(&qpath, &conn->path);
     int rv = ngtcp2_conn_server_new(&conn->qc, &hd->scid, &scid, &qpath, hd->version, &callbacks,
-                                    &settings, &params, NULL, conn);
+                                    &settings, &params, &mem, conn);
     if (rv != 0 || attach_tls(conn, ep->config.cred, NULL) != PH_OK) {
         conn->end_wanted = conn->silent = true;
         ph_quic_conn_settle(conn);
@@ -174,7 +179,7 @@ struct ph_quic_conn *ph_quic_conn_connect(struct ph_quic_endpoint *ep, const str
     ph_quic_rand(ep, dcid.data, dcid.datalen);
     ph_quic_path_out(&qpath, &conn->path);
     int rv = ngtcp2_conn_client_new(&conn->qc, &dcid, &scid, &qpath, version, &callbacks, &settings,
-                                    &params, NULL, conn);
+                                    &params, &mem, conn);
     if (rv != 0 || attach_tls(conn, cred, server_name) != PH_OK) {
         conn->end_wanted = conn->silent = true;
         ph_quic_conn_settle(conn);
@@ -328,18 +333,6 @@ static void finish(struct ph_quic_conn *conn)
     }
 }
 
-void ph_quic_conn_settle(struct ph_quic_conn *conn)
-{
-    if (conn->state != PH_QUIC_LIVE)
-        return;
-    ph_quic_conn_ready(conn);
-    /* An owner that answers one event with work gets that work applied as well. */
-    if (!conn->end_wanted && conn->qc != NULL)
-        ph_quic_streams_apply(conn, conn->ep->now);
-    if (conn->end_wanted)
-        finish(conn);
-}
-
 static void want_end(struct ph_quic_conn *conn, enum ph_quic_end_how how, bool app, uint64_t code,
                      const void *reason, size_t reason_len)
 {
@@ -354,6 +347,27 @@ static void want_end(struct ph_quic_conn *conn, enum ph_quic_end_how how, bool a
         memcpy(conn->end.reason, reason, n);
     conn->end.reason[n] = '\0';
     ph_quic_mark_dirty(conn);
+}
+
+/* Memory could not be had for this connection: it ends, so that the others go on. */
+static void end_for_memory(struct ph_quic_conn *conn)
+{
+    static const char reason[] = "no memory";
+    if (ph_alloc_failed())
+        want_end(conn, PH_QUIC_END_LOCAL, false, NGTCP2_INTERNAL_ERROR, reason, sizeof(reason) - 1);
+}
+
+void ph_quic_conn_settle(struct ph_quic_conn *conn)
+{
+    if (conn->state != PH_QUIC_LIVE)
+        return;
+    ph_quic_conn_ready(conn);
+    /* An owner that answers one event with work gets that work applied as well. */
+    if (!conn->end_wanted && conn->qc != NULL)
+        ph_quic_streams_apply(conn, conn->ep->now);
+    end_for_memory(conn);
+    if (conn->end_wanted)
+        finish(conn);
 }
 
 static void end_by_peer(struct ph_quic_conn *conn)

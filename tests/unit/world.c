@@ -265,6 +265,8 @@ void world_step(struct world *world)
     }
     if (world->tcp >= 0 && !world->tcp_eof && !world->tcp_reset)
         fds[n++] = (struct pollfd){.fd = world->tcp, .events = POLLIN};
+    if (world->also > 0)
+        fds[n++] = (struct pollfd){.fd = world->also, .events = POLLIN};
     poll(fds, n, wait);
     struct ph_event event;
     while (!world->stopped && ph_server_next(world->server, &event) == 1) {

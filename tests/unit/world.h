@@ -39,6 +39,7 @@ struct world {
     struct client *clients[8];
     size_t clients_n;
     int tcp;            /* a raw connection; -1: none */
+    int also;           /* a descriptor that a step waits for besides; 0: none */
     char text[1 << 19]; /* received on it */
     size_t text_len;
     bool tcp_eof, tcp_reset;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Fails when a source file includes what its layer may not (docs/architecture.md, "Layers"), grows
-past 900 lines, depends on the locale, or says what this tree does not say.
+"""Fails when a source file includes what its layer may not (docs/architecture.md, "Layers"),
+depends on the locale, or says what this tree does not say; and when one in C or Python, tests and
+tools too, grows past 900 lines.
 usage: tools/layers.py [ROOT]"""
 
 import re
@@ -32,6 +33,7 @@ EXTERNAL = {
     r"Python\.h": set(),
 }
 MAX_LINES = 900
+MEASURED = ("bench", "demo", "examples", "include", "python", "src", "tests", "tools")
 # Of <ctype.h> and <strings.h>: they follow the locale; base/text.c does not.
 LOCALE = re.compile(r"\b(to(lower|upper)|is(al(pha|num)|x?digit|space|upper|lower)|strn?casecmp)\(")
 UNWANTED = re.compile(r"\b(TODO|XXX|HACK)\b|^\s*#\s*if\s+0\b")
@@ -64,15 +66,24 @@ def include_error(path: str, header: str, quoted: bool) -> str | None:
     return None
 
 
-def check(root: Path) -> list[str]:
+def size_errors(root: Path) -> list[str]:
     errors = []
+    for folder in MEASURED:
+        for path in sorted((root / folder).rglob("*.*")):
+            name = path.relative_to(root).as_posix()
+            if path.suffix in {".c", ".h", ".py"} and "node_modules" not in path.parts:
+                lines = len(path.read_text(encoding="utf-8").splitlines())
+                if lines > MAX_LINES:
+                    errors.append(f"{name}: {lines} lines, {MAX_LINES} at most")
+    return errors
+
+
+def check(root: Path) -> list[str]:
+    errors = size_errors(root)
     core = [p for folder in ("include", "src") for p in (root / folder).rglob("*.[ch]")]
     for path in sorted([*core, *(root / "python/ext").rglob("*.[ch]")]):
         name = path.relative_to(root).as_posix()
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if len(lines) > MAX_LINES:
-            errors.append(f"{name}: {len(lines)} lines, {MAX_LINES} at most")
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if UNWANTED.search(line):
                 errors.append(f"{name}:{number}: unfinished or disabled code: {line.strip()}")
             if path in core and (follows := LOCALE.search(line)):

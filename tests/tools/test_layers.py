@@ -66,6 +66,7 @@ def test_edges_of_the_picture_pass(tmp_path, name, text):
         ("src/base/buf.c", "/* TODO: later */\n", "unfinished"),
         ("src/base/buf.c", "#if 0\n#endif\n", "unfinished"),
         ("src/base/buf.c", "\n" * 901, "901 lines"),
+        ("tests/asgi/test_asgi_scope.py", "\n" * 901, "901 lines"),
         ("src/http/fields.c", "c = tolower(c);\n", "tolower() follows the locale"),
         ("src/core/config.c", "if (strcasecmp(a, b) == 0)\n", "strcasecmp() follows the locale"),
     ],

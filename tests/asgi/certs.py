@@ -95,8 +95,13 @@ class Authority:
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False
             )
+            .add_extension(issuer.identifier(), critical=False)
             .sign(issuer.key, hashes.SHA256())
         )
+
+    def identifier(self) -> x509.AuthorityKeyIdentifier:
+        """RFC 5280 4.2.1.1 wants it; strict verifiers do too."""
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
 
     def chain(self) -> list[x509.Certificate]:
         """Intermediate certificates up to, but without, the root."""
@@ -126,6 +131,7 @@ class Authority:
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(self.identifier(), critical=False)
         )
         if names:
             builder = builder.add_extension(

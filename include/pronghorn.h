@@ -283,7 +283,8 @@ PH_API void ph_server_free(ph_server *server);
     X(log_dropped)         /* log lines dropped because the ring was full */                       \
     X(copied)              /* payload bytes copied by our own code */                              \
     X(bells_up)            /* eventfd writes towards the consumer */                               \
-    X(bells_down)          /* eventfd writes towards the I/O thread */
+    X(bells_down)          /* eventfd writes towards the I/O thread */                             \
+    X(turns_borrowed)      /* answers the consumer's thread wrote while the I/O thread slept */
 
 typedef struct ph_stats {
 #define PH_STATS_FIELD(name) uint64_t name;

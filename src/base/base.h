@@ -358,7 +358,8 @@ bool ph_ring_publish(struct ph_ring *ring);
  * on. ph_ring_nudge() wakes it, if it sleeps and has not taken them; true when it rang. */
 void ph_ring_show(struct ph_ring *ring);
 bool ph_ring_nudge(struct ph_ring *ring);
-void ph_ring_wake(struct ph_ring *ring); /* rings in any case; any thread */
+bool ph_ring_is_asleep(const struct ph_ring *ring); /* a hint */
+void ph_ring_wake(struct ph_ring *ring);            /* rings in any case; any thread */
 /* Messages published and not taken, at some moment between call and return. Any thread. */
 uint32_t ph_ring_used(const struct ph_ring *ring);
 /* Consumer. false when empty. */

@@ -111,6 +111,11 @@ bool ph_ring_nudge(struct ph_ring *ring)
     return wake_sleeper(ring);
 }
 
+bool ph_ring_is_asleep(const struct ph_ring *ring)
+{
+    return atomic_load_explicit(&ring->sleeping, memory_order_relaxed) != 0; /* relaxed: a hint */
+}
+
 void ph_ring_wake(struct ph_ring *ring)
 {
     /* Release: what the caller did before is visible to the consumer that wakes. */

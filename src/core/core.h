@@ -147,6 +147,18 @@ enum {
  * wait for company: a wake-up of the application's thread each would cost more than they do. */
 #define PH_QUIET_WAIT (5 * PH_MSEC)
 
+/* What the application's thread does of the I/O thread's work when that one sleeps (iothread.c): as
+ * many bytes, each command counted as PH_BORROW_COMMAND. Not again before PH_BORROW_GAP has passed,
+ * and as long as the last one took: who has more to say wakes the I/O thread, and goes on while
+ * that one works. */
+#define PH_BORROW_MAX ((size_t)16384)
+#define PH_BORROW_COMMAND ((size_t)1024)
+#define PH_BORROW_GAP (PH_MSEC / 50)
+/* While that goes on the I/O thread looks at the clock so often: a timer that is set farther ahead
+ * need not wake it. */
+#define PH_BORROW_NAP (100 * PH_MSEC)
+#define PH_BORROW_LATELY PH_SEC
+
 /* The least that one of many responses may queue: below, each write would wait for the one before.
  */
 #define PH_SHARE_MIN ((size_t)4096)
@@ -187,6 +199,9 @@ struct ph_pipe {
         size_t overflow_head, overflow_count, overflow_cap;
         uint32_t since_flush; /* events handed out since the last flush */
         uint32_t since_wake;  /* events handed out since the I/O thread was last told of room */
+        size_t weight;        /* of the commands since the last flush, in bytes */
+        void (*borrow)(void *self); /* does them here if the I/O thread sleeps; NULL: nobody can */
+        void *self;
         bool asleep;
         bool is_ending; /* the I/O thread has ended: what is left to say is said here */
         bool stopped;   /* STOPPED was handed out: nobody reads commands any more */
@@ -204,7 +219,8 @@ bool ph_pipe_push_up(struct ph_pipe *pipe, const struct ph_msg *msg); /* false: 
 bool ph_pipe_push_up_quiet(struct ph_pipe *pipe, const struct ph_msg *msg);
 /* Moves pending bits of channels into the ring until it is full. true: nothing is left. */
 bool ph_pipe_publish(struct ph_pipe *pipe);
-uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe); /* when joined DATA is due; PH_NEVER */
+uint64_t ph_pipe_next_joined(const struct ph_pipe *pipe);  /* when joined DATA is due; PH_NEVER */
+uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe); /* that, or what came quietly */
 bool ph_pipe_publish_home(struct ph_pipe *pipe);           /* false: full, some are left */
 bool ph_pipe_ask(struct ph_pipe *pipe);                    /* for a sign of life; false: full */
 void ph_pipe_ring_up(struct ph_pipe *pipe);                /* one bell a turn */
@@ -503,6 +519,14 @@ struct ph_server {
     struct ph_certificate *certs;
     size_t certs_n;
 
+    /* Held by the thread whose turn it is: the I/O thread but for its sleep, and then by the
+     * consumer while it runs what it said (ph_iothread_borrow). Guards all that is "io". */
+    pthread_mutex_t turn;
+    bool may_borrow;       /* the I/O thread sleeps */
+    uint64_t asleep_until; /* ns; PH_NEVER */
+    uint64_t borrowed_at;  /* ns: when it last was; 0: never */
+    uint64_t borrow_after; /* ns: and when it may be again */
+
     /* io */
     uint64_t now; /* of this turn */
     struct ph_watch bell, mesh_watch;
@@ -510,8 +534,8 @@ struct ph_server {
     bool mesh_ready;
     bool is_here, here_asked; /* the application's thread goes on, as it said in this turn */
     bool handed_over;         /* somebody else reads the UDP sockets */
-    struct ph_thread env;
-    struct ph_reserve reserve; /* whole unless the system had no memory lately */
+    struct ph_thread env, borrow_env; /* of the I/O thread, and of the consumer in its place */
+    struct ph_reserve reserve;        /* whole unless the system had no memory lately */
     struct ph_bucket reserve_log;
     struct ph_quic_endpoint *quic;
     struct ph_h3 *h3;
@@ -583,6 +607,7 @@ void ph_certs_take(struct ph_server *server); /* io */
 /* iothread.c */
 void ph_iothread_prepare(struct ph_server *server); /* reads the clock for ph_server_new() */
 void *ph_iothread_main(void *server);
+void ph_iothread_borrow(void *server); /* app: pipe->app.borrow */
 
 /* mesh_front.c: packets for and from other workers. */
 void ph_mesh_front_start(struct ph_server *server);

@@ -5,9 +5,13 @@
  *            -> reap
  *
  * Engines and sinks only record work in between; packets and bytes are written in flush, events
- * reach the consumer in publish, memory is freed in reap. The thread takes no lock but that of the
- * file reader's lists, never calls the application, and waits for nothing but epoll. It reads the
- * clock, nobody else does.
+ * reach the consumer in publish, memory is freed in reap. The thread never calls the application,
+ * and waits for nothing but epoll. The clock is read here and nowhere else.
+ *
+ * It holds the lock `turn` but for its sleep. Meanwhile the consumer may do a little of its work
+ * (ph_iothread_borrow), never more than PH_BORROW_MAX bytes at a time and only over TCP: this is
+ * all that the thread ever has to wait for. Of what it finds afterwards only the batch of the loop
+ * is older: a connection that was closed meanwhile is still there, because only this thread reaps.
  *
  * The end: a drain refuses new work and waits until the last channel and connection is gone or its
  * deadline has passed; then everything left is closed, every CLOSED is published, the engines are
@@ -101,21 +105,30 @@ static uint64_t next_deadline(const struct ph_server *server)
         at = PH_MIN(at, is_idle(server) ? 0 : server->drain_deadline);
     if (server->pipe.io.home.head != NULL && !server->home_blocked)
         at = 0;
-    if (!ph_list_is_empty(&server->pipe.io.files))
+    if (!ph_list_is_empty(&server->pipe.io.files) || !ph_list_is_empty(&server->tcp_dead))
         at = 0;
     at = PH_MIN(at, ph_paces_next(server));
-    return PH_MIN(at, ph_pipe_next_publish(&server->pipe));
+    return PH_MIN(at, ph_pipe_next_joined(&server->pipe));
 }
 
-/* Until something is ready, due, or said. */
+/* Until something is ready, due, or said. The turn is the consumer's to borrow meanwhile. */
 static void wait_for_work(struct ph_server *server)
 {
-    uint64_t deadline = next_deadline(server);
+    uint64_t now = ph_clock_now();
+    uint64_t deadline = PH_MIN(next_deadline(server), ph_pipe_next_publish(&server->pipe));
     bool asleep = ph_ring_sleep(&server->pipe.down);
     if (!asleep)
         deadline = 0;
+    else if (now < server->borrowed_at + PH_BORROW_LATELY)
+        deadline = PH_MIN(deadline, now + PH_BORROW_NAP);
     server->is_rung = false;
-    ph_loop_poll(server->loop, deadline == 0 ? 0 : ph_clock_now(), deadline);
+    server->may_borrow = deadline > now && !server->is_closing;
+    server->asleep_until = deadline;
+    pthread_mutex_unlock(&server->turn);
+    ph_loop_wait(server->loop, now, deadline);
+    pthread_mutex_lock(&server->turn);
+    server->may_borrow = false;
+    ph_loop_dispatch(server->loop);
     if (server->is_rung)
         ph_ring_awake(&server->pipe.down);
     else if (asleep)
@@ -262,15 +275,20 @@ static bool tend_reserve(struct ph_server *server)
     return ph_reserve_fill(reserve);
 }
 
-static void turn(struct ph_server *server)
+static void begin_turn(struct ph_server *server, uint64_t now)
 {
-    wait_for_work(server);
-    server->now = ph_clock_now();
-    server->pipe.io.now = server->now;
-    server->admission.is_short = ph_memory_sample(&server->memory, server->now);
+    server->now = now;
+    server->pipe.io.now = now;
+    server->admission.is_short = ph_memory_sample(&server->memory, now);
     if (!tend_reserve(server))
         server->admission.is_short = true;
     date_renew(server);
+}
+
+static void turn(struct ph_server *server)
+{
+    wait_for_work(server);
+    begin_turn(server, ph_clock_now());
     if (server->quic != NULL)
         ph_quic_endpoint_tell(server->quic, server->now);
     take_commands(server);
@@ -290,6 +308,36 @@ static void turn(struct ph_server *server)
     ph_pipe_ring_up(&server->pipe);
     reap(server);
     server->is_done = server->is_closing && all && server->pipe.io.open == 0;
+}
+
+/* --- The consumer's part --- */
+
+/* Waking a thread costs more than writing an answer. So the consumer does what it has just said
+ * itself, when that is little and the I/O thread sleeps anyway: a turn without the parts that
+ * listen. That thread is woken when something is due before it wakes by itself. */
+void ph_iothread_borrow(void *self)
+{
+    struct ph_server *server = self;
+    if (pthread_mutex_trylock(&server->turn) != 0)
+        return; /* it looks at the ring before it sleeps */
+    uint64_t now = ph_clock_now();
+    if (server->may_borrow && now >= server->borrow_after) {
+        ph_thread_set(&server->borrow_env);
+        begin_turn(server, now);
+        take_commands(server);
+        blame_nobody();
+        ph_tcp_front_flush(server);
+        ph_pipe_publish(&server->pipe);
+        ph_pipe_ring_up(&server->pipe);
+        ph_thread_set(NULL);
+        ph_count(&server->stats, turns_borrowed);
+        server->borrowed_at = ph_clock_now();
+        server->borrow_after =
+            server->borrowed_at + PH_MAX(PH_BORROW_GAP, server->borrowed_at - now);
+        if (next_deadline(server) < server->asleep_until)
+            ph_ring_wake(&server->pipe.down);
+    }
+    pthread_mutex_unlock(&server->turn);
 }
 
 /* --- Life --- */
@@ -345,13 +393,15 @@ void ph_iothread_prepare(struct ph_server *server)
 void *ph_iothread_main(void *arg)
 {
     struct ph_server *server = arg;
-    server->env = (struct ph_thread){.log = log_up,
-                                     .self = server,
-                                     .level = (enum ph_log_level)server->config->log_level,
-                                     .home = &server->pipe.io.home,
-                                     .reserve = &server->reserve};
+    server->borrow_env = (struct ph_thread){.log = log_up,
+                                            .self = server,
+                                            .level = (enum ph_log_level)server->config->log_level,
+                                            .reserve = &server->reserve};
+    server->env = server->borrow_env;
+    server->env.home = &server->pipe.io.home;
     ph_reserve_fill(&server->reserve);
     ph_thread_set(&server->env);
+    pthread_mutex_lock(&server->turn);
     server->now = server->pipe.io.now = ph_clock_now();
     server->bell = (struct ph_watch){.fd = server->pipe.down.bell, .on_ready = on_bell};
     ph_loop_watch(server->loop, &server->bell, PH_IO_READ);
@@ -368,6 +418,7 @@ void *ph_iothread_main(void *arg)
     while (!server->is_done)
         turn(server);
     stop(server);
+    pthread_mutex_unlock(&server->turn);
     ph_thread_set(NULL);
     ph_reserve_fini(&server->reserve);
     return NULL;

@@ -132,12 +132,16 @@ bool ph_pipe_ask(struct ph_pipe *pipe)
     return ph_pipe_push_up(pipe, &msg);
 }
 
-uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe)
+uint64_t ph_pipe_next_joined(const struct ph_pipe *pipe)
 {
     if (ph_list_is_empty(&pipe->io.slow))
-        return pipe->io.quiet_until;
-    const struct ph_chan *chan = PH_CONTAINER(pipe->io.slow.next, struct ph_chan, io.ready);
-    return PH_MIN(chan->io.slow_until, pipe->io.quiet_until);
+        return PH_NEVER;
+    return PH_CONTAINER(pipe->io.slow.next, struct ph_chan, io.ready)->io.slow_until;
+}
+
+uint64_t ph_pipe_next_publish(const struct ph_pipe *pipe)
+{
+    return PH_MIN(ph_pipe_next_joined(pipe), pipe->io.quiet_until);
 }
 
 bool ph_pipe_pop_down(struct ph_pipe *pipe, struct ph_msg *msg)
@@ -193,8 +197,25 @@ static void overflow_drain(struct ph_pipe *pipe)
 
 static void ring_down(struct ph_pipe *pipe)
 {
-    if (ph_ring_publish(&pipe->down))
+    if (pipe->app.weight > 0 && pipe->app.weight <= PH_BORROW_MAX && pipe->app.borrow != NULL &&
+        ph_ring_is_asleep(&pipe->down)) {
+        ph_ring_show(&pipe->down);
+        pipe->app.borrow(pipe->app.self);
+    }
+    pipe->app.weight = 0;
+    if (ph_ring_publish(&pipe->down) || ph_ring_nudge(&pipe->down))
         ph_count(pipe->stats, bells_down);
+}
+
+/* What a command adds to the weight. QUIC and files are never for the application's thread: the one
+ * has timers that would wake the I/O thread anyway, the other may wait for a disk. */
+static size_t weight_of(const struct ph_msg *msg)
+{
+    const struct ph_chan *chan = msg->chan;
+    if (chan == NULL || chan->request == NULL || msg->kind == PH_DOWN_FILE ||
+        ph_chan_request_get(chan->request)->http_version >= 30)
+        return PH_BORROW_MAX + 1;
+    return msg->s.n + PH_BORROW_COMMAND;
 }
 
 void ph_pipe_push_down(struct ph_pipe *pipe, const struct ph_msg *msg)
@@ -204,6 +225,7 @@ void ph_pipe_push_down(struct ph_pipe *pipe, const struct ph_msg *msg)
         ph_pipe_drop_down(&dropped);
         return;
     }
+    pipe->app.weight += weight_of(msg);
     if (pipe->app.overflow_count == 0 && ph_ring_push(&pipe->down, msg))
         return;
     if (pipe->app.overflow_count == 0)

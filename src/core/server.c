@@ -58,8 +58,11 @@ static int init_pipe(struct ph_server *server)
     struct ph_chan_limits limits;
     ph_engines_chan_limits(&limits, server->config);
     server->pid = getpid();
-    return ph_pipe_init(&server->pipe, (uint32_t)server->config->ring_slots, &limits,
-                        &server->stats);
+    int rc =
+        ph_pipe_init(&server->pipe, (uint32_t)server->config->ring_slots, &limits, &server->stats);
+    server->pipe.app.borrow = ph_iothread_borrow;
+    server->pipe.app.self = server;
+    return rc;
 }
 
 static void init_admission(struct ph_server *server)
@@ -93,6 +96,7 @@ static void free_parts(struct ph_server *server)
     log_drop(server);
     ph_admission_fini(&server->admission);
     ph_memory_fini(&server->memory);
+    pthread_mutex_destroy(&server->turn);
     ph_free(server->scratch);
     ph_free(server->headers);
     ph_config_free(server->config);
@@ -109,6 +113,7 @@ int ph_server_new(ph_server **out, const ph_config *config, char *err, size_t er
     server->early_end = &server->early;
     server->scratch = ph_alloc(PH_TCP_SCRATCH);
     ph_tcp_spare_init(&server->tcp_spare);
+    pthread_mutex_init(&server->turn, NULL);
     pthread_mutex_init(&server->certs_lock, NULL);
     pthread_mutex_init(&server->reload_lock, NULL);
     ph_list_init(&server->paces);

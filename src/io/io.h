@@ -18,6 +18,7 @@ enum { PH_IO_READ = 1, PH_IO_WRITE = 2, PH_IO_HANGUP = 4 };
 /* One watched descriptor; embed it. */
 struct ph_watch {
     int fd;
+    uint64_t since; /* the dispatch before it; PH_NEVER: removed */
     unsigned
         interest; /* PH_IO_READ | PH_IO_WRITE; kept by ph_loop_watch() and ph_loop_interest() */
     /* `ready` holds what is ready of the interest at this moment. PH_IO_HANGUP (the peer reset the
@@ -42,9 +43,10 @@ void ph_loop_interest(struct ph_loop *loop, struct ph_watch *watch,
                       unsigned interest); /* no system call if unchanged */
 /* Before its descriptor is closed. */
 void ph_loop_unwatch(struct ph_loop *loop, struct ph_watch *watch);
-/* Waits at most until `deadline` (ns, PH_NEVER: for ever; <= now: not at all), and calls on_ready
- * of what is ready. */
-void ph_loop_poll(struct ph_loop *loop, uint64_t now, uint64_t deadline);
+/* Waits at most until `deadline` (ns, PH_NEVER: for ever; <= now: not at all). Meanwhile another
+ * thread may call the other functions, if it is kept from it by the time this returns. */
+void ph_loop_wait(struct ph_loop *loop, uint64_t now, uint64_t deadline);
+void ph_loop_dispatch(struct ph_loop *loop); /* calls on_ready of what the wait found ready */
 
 void ph_loop_timer_set(struct ph_loop *loop, struct ph_timer *timer,
                        uint64_t at); /* moves it when set; PH_NEVER cancels */

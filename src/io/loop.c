@@ -1,11 +1,14 @@
 /*
  * loop.c - epoll and timers for the I/O thread.
  *
- * The bottom of each turn: ph_loop_poll() sleeps, then calls on_ready of what is ready; timers run
- * apart, when the turn says so. Level-triggered, so that a reader may stop at its budget and be
- * called again. Invariants:
- * - a watch that was removed is not called again, not even for an event that was already fetched:
- *   ph_loop_unwatch() blots it out of the batch at hand;
+ * The bottom of each turn: ph_loop_wait() sleeps, ph_loop_dispatch() calls on_ready of what is
+ * ready; timers run apart, when the turn says so. Level-triggered, so that a reader may stop at its
+ * budget and be called again. Invariants:
+ * - a watch that was removed is not called again, not even for an event that was already fetched,
+ *   and neither is one that was put in its place: `since` tells, and its memory stays until the
+ *   turn's end;
+ * - ph_loop_wait() touches the batch and nothing else, so a second thread may use the rest
+ * meanwhile;
  * - a watch is only told of what it is interested in now, hang-ups excepted;
  * - heap[1] is the earliest timer, heap[timer->slot] points back to its timer; what is set to the
  * past during a run fires in the next one, so that no timer can hold the turn.
@@ -27,11 +30,12 @@ struct timer_node {
 
 struct ph_loop { /* io */
     int epoll;
-    bool no_pwait2;        /* the kernel (or its filter) refused epoll_pwait2: milliseconds then */
-    int ready_at, ready_n; /* batch[ready_at..ready_n) is still to be called */
+    bool no_pwait2; /* the kernel (or its filter) refused epoll_pwait2: milliseconds then */
+    int ready_n;    /* events in the batch */
     struct epoll_event batch[PH_LOOP_BATCH];
     struct timer_node *heap; /* 1-based */
     size_t heap_n, heap_cap;
+    uint64_t round;  /* of dispatching */
     uint64_t firing; /* ns: the time of the run at hand, 0 outside */
 };
 
@@ -72,6 +76,7 @@ int ph_loop_watch(struct ph_loop *loop, struct ph_watch *watch, unsigned interes
     if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, watch->fd, &event) != 0)
         return PH_E_IO;
     watch->interest = interest;
+    watch->since = loop->round;
     return PH_OK;
 }
 
@@ -88,10 +93,7 @@ void ph_loop_unwatch(struct ph_loop *loop, struct ph_watch *watch)
 {
     PH_ASSERT(epoll_ctl(loop->epoll, EPOLL_CTL_DEL, watch->fd, NULL) == 0);
     watch->interest = 0;
-    for (int i = loop->ready_at; i < loop->ready_n; i++) {
-        if (loop->batch[i].data.ptr == watch)
-            loop->batch[i].data.ptr = NULL;
-    }
+    watch->since = PH_NEVER;
 }
 
 static int fetch_coarse(struct ph_loop *loop, uint64_t wait)
@@ -122,21 +124,22 @@ static int fetch(struct ph_loop *loop, uint64_t wait)
     return fetch_coarse(loop, wait);
 }
 
-void ph_loop_poll(struct ph_loop *loop, uint64_t now, uint64_t deadline)
+void ph_loop_wait(struct ph_loop *loop, uint64_t now, uint64_t deadline)
 {
     uint64_t wait = PH_NEVER;
     if (deadline != PH_NEVER)
         wait = deadline > now ? deadline - now : 0;
-    int n = fetch(loop, wait);
-    if (n <= 0) {
-        PH_ASSERT(n == 0 || errno == EINTR);
-        return;
-    }
-    loop->ready_n = n;
-    for (loop->ready_at = 0; loop->ready_at < loop->ready_n;) {
-        const struct epoll_event *event = &loop->batch[loop->ready_at++];
+    loop->ready_n = fetch(loop, wait);
+    PH_ASSERT(loop->ready_n >= 0 || errno == EINTR);
+}
+
+void ph_loop_dispatch(struct ph_loop *loop)
+{
+    loop->round++;
+    for (int i = 0; i < loop->ready_n; i++) {
+        const struct epoll_event *event = &loop->batch[i];
         struct ph_watch *watch = event->data.ptr;
-        if (watch == NULL)
+        if (watch->since >= loop->round)
             continue;
         unsigned ready = 0;
         if (event->events & (EPOLLHUP | EPOLLERR))
@@ -148,7 +151,7 @@ void ph_loop_poll(struct ph_loop *loop, uint64_t now, uint64_t deadline)
         if (ready != 0)
             watch->on_ready(watch, ready);
     }
-    loop->ready_at = loop->ready_n = 0;
+    loop->ready_n = 0;
 }
 
 /* --- Timers --- */

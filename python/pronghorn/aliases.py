@@ -71,8 +71,8 @@ def error_log_file(value: Any) -> dict[str, Any]:
 
 
 def http_implementation(value: Any) -> dict[str, Any]:
-    if value not in ("auto", "h11", "httptools"):
-        raise ValueError(f"{value!r} is not one of auto, h11, httptools")
+    if value not in ("auto", "h11", "httptools", "zttp"):
+        raise ValueError(f"{value!r} is not one of auto, h11, httptools, zttp")
     return {}
 
 
@@ -194,7 +194,7 @@ SAME: dict[str, dict[str, str]] = {
         "header": "added unless the response has a field of that name", "host": "", "http2": "",
         "interface": "", "lifespan": "", "limit_max_requests": "", "limit_max_requests_jitter": "",
         "log_config": "one that was written for uvicorn will do",
-        "log_level": "", "loop": "asyncio when not given", "port": "",
+        "log_level": "", "loop": "asyncio when not given, and for `none`", "port": "",
         "proxy_headers": "off when not given; trusts loopback addresses and Unix sockets",
         "reload": "with any number of workers", "reload_delay": "", "reload_dir": "",
         "reload_exclude": "", "reload_include": "", "root_path": "", "server_header": "",

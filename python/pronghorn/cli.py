@@ -26,7 +26,7 @@ from .sources import (
     from_environment,
     from_file,
     from_uvicorns_environment,
-    read_env_file,
+    load_env_file,
 )
 from .versions import libraries
 
@@ -149,8 +149,7 @@ def gather(args: argparse.Namespace, settings: Settings) -> None:
     """Puts together what the file, the environment and the command line say. ConfigError."""
     env_file = args.env_file or first_of("PRONGHORN_ENV_FILE", "UVICORN_ENV_FILE")
     if env_file:
-        for name, value in read_env_file(env_file).items():
-            os.environ.setdefault(name, value)
+        load_env_file(env_file)
     file = args.config or os.environ.get("PRONGHORN_CONFIG")
     if file:
         settings.take(from_file(file))

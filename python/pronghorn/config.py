@@ -53,6 +53,12 @@ class Config(CoreOptions):
             if name in FIELDS:
                 object.__setattr__(self, name, value)
                 return
+            if name == "env_file":  # as in uvicorn: variables for the application
+                if value is not None:
+                    from .sources import load_env_file
+
+                    load_env_file(value)
+                return
             if name not in BY_NAME:
                 raise AttributeError(f"{name}: there is no such option{nearest(name)}")
             if value is None:  # their way to say that it is not given

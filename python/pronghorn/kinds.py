@@ -189,7 +189,8 @@ class Loop(Choice):
         self.accepts += " or MODULE:FACTORY"
 
     def check(self, name: str, value: Any) -> None:
-        if isinstance(value, str) and all(value.partition(":")):
+        """uvicorn's "none", that of the standard library, is asyncio here."""
+        if isinstance(value, str) and (all(value.partition(":")) or value == "none"):
             return
         super().check(name, value)
 

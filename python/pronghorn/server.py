@@ -562,7 +562,7 @@ def loop_factory(
 ) -> Callable[[], asyncio.AbstractEventLoop]:
     if ":" in name:
         return import_loop(name, app_dir)
-    if name != "asyncio":
+    if name not in ("asyncio", "none"):
         try:
             import uvloop
         except ImportError:

@@ -197,6 +197,12 @@ def from_keywords(config: Config | None, options: Mapping[str, Any]) -> Config:
     return changed
 
 
+def load_env_file(path: str | os.PathLike[str]) -> None:
+    """Sets what the environment does not have yet. ConfigError."""
+    for name, value in read_env_file(path).items():
+        os.environ.setdefault(name, value)
+
+
 def read_env_file(path: str | os.PathLike[str]) -> dict[str, str]:
     """NAME=VALUE a line, as in a shell: comments, `export`, quotes (escapes in double ones); no
     expansion. ConfigError names the line."""

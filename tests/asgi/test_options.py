@@ -1,6 +1,7 @@
 """One table, many sources: each option can be set in every way, and a mistake names its source."""
 
 import dataclasses
+import os
 import re
 
 import pytest
@@ -280,6 +281,7 @@ def test_every_option_of_theirs_is_known_and_in_the_table(server):
         (["-k", "uvloop"], "loop", "uvloop"),
         (["-k", "uvicorn.workers.UvicornWorker"], "loop", "asyncio"),
         (["-k", "uvicorn_worker.UvicornWorker", "--loop", "uvloop"], "loop", "uvloop"),
+        (["--loop", "none"], "loop", "none"),
         (["-t", "60"], "timeout_worker_healthcheck", 60.0),
         (["--worker-connections", "9"], "max_concurrent_app_calls", 9),
         (["--chdir", "src"], "app_dir", "src"),
@@ -343,7 +345,7 @@ def test_what_has_no_effect_says_so():
     [
         (["-k", "trio"], "-k: 'trio': applications run on asyncio or uvloop"),
         (["-D"], "-D: let systemd or another supervisor start it: docs/deployment.md"),
-        (["--http", "x"], "--http: 'x' is not one of auto, h11, httptools"),
+        (["--http", "x"], "--http: 'x' is not one of auto, h11, httptools, zttp"),
         (["--statsd-host", "x"], "--statsd-host: metrics are for Prometheus: --metrics-bind"),
         (["--ssl-version", "5"], "--ssl-version: --tls-min-version says which is the oldest"),
         (["--verify-flags", "x"], "--verify-flags: certificates are checked by GnuTLS"),
@@ -352,6 +354,19 @@ def test_what_has_no_effect_says_so():
 def test_what_cannot_be_had_is_refused_with_what_to_use(argv, text):
     with pytest.raises(ConfigError, match="^" + re.escape(text)):
         config_of(argv)
+
+
+def test_a_config_reads_an_env_file_as_uvicorns_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAKEN", "already")
+    monkeypatch.setenv("FRESH", "")  # restored afterwards
+    monkeypatch.delenv("FRESH")
+    (tmp_path / "env").write_text("TAKEN=1\nFRESH=2\n")
+    Config("main:app", env_file=None)
+    assert "FRESH" not in os.environ
+    Config("main:app", env_file=tmp_path / "env")
+    assert (os.environ["TAKEN"], os.environ["FRESH"]) == ("already", "2")
+    with pytest.raises(ConfigError, match=r"^env_file: No such file"):
+        from_keywords(None, {"env_file": "nowhere"})
 
 
 def test_keywords_of_run_have_the_same_names():

@@ -407,10 +407,14 @@ static bool wants_input(const struct ph_tcp_conn *conn)
     return conn->engine == NULL || conn->engine->ops->wants_input(conn->engine);
 }
 
-static void feed_engine(struct ph_tcp_conn *conn)
+/* false: the engine wants to hear more, but can use none of it yet. */
+static bool feed_engine(struct ph_tcp_conn *conn)
 {
-    if (conn->in.unsent > 0 && conn->engine->ops->wants_input(conn->engine))
-        conn->engine->ops->feed(conn->engine, &conn->in, conn->server->now);
+    size_t had = conn->in.unsent;
+    if (had == 0 || !conn->engine->ops->wants_input(conn->engine))
+        return true;
+    conn->engine->ops->feed(conn->engine, &conn->in, conn->server->now);
+    return conn->in.unsent < had;
 }
 
 /* Cleartext goes to the engine from the scratch, without a copy; what it leaves is kept. false: the
@@ -672,15 +676,16 @@ static void watch_peer(struct ph_tcp_conn *conn, size_t waiting)
 
 /* Feeds what waits and writes what that made, as long as one leads to the other: what was written
  * may have let the engine go on with the next request or with what it did not make yet, and nothing
- * else would tell us that, because a socket behind a full `in` is not read. Others have their turn
- * too. false: the socket is gone. */
+ * else would tell us that, because a socket behind a full `in` is not read. What cannot be used yet
+ * (a tunnel that was asked for and is not granted) waits for the application; that the peer left is
+ * told all the same. Others have their turn too. false: the socket is gone. */
 static bool pump(struct ph_tcp_conn *conn)
 {
     conn->is_hasty = false;
     for (int round = 0; round < WRITE_BUDGET; round++) {
-        if (conn->engine != NULL)
-            feed_engine(conn);
-        if (conn->engine != NULL && conn->eof && !conn->eof_told && conn->in.unsent == 0) {
+        bool is_usable = conn->engine == NULL || feed_engine(conn);
+        if (conn->engine != NULL && conn->eof && !conn->eof_told &&
+            (conn->in.unsent == 0 || !is_usable)) {
             conn->eof_told = true;
             conn->engine->ops->eof(conn->engine, conn->server->now);
         }
@@ -689,7 +694,7 @@ static bool pump(struct ph_tcp_conn *conn)
         size_t made = conn->out.unsent;
         if (!(conn->tls != NULL ? write_tls(conn) : write_plain(conn)))
             return false;
-        bool has_input = conn->engine != NULL && conn->in.unsent > 0 &&
+        bool has_input = (is_usable || made > 0) && conn->engine != NULL && conn->in.unsent > 0 &&
                          conn->engine->ops->wants_input(conn->engine);
         if (!has_input && (made == 0 || conn->out.unsent > 0))
             return true;

@@ -495,6 +495,9 @@ static enum wait wait_kind(const struct ph_h1_conn *conn)
         return WAIT_NONE; /* the time of a tunnel is its owner's */
     if (conn->reading != PH_H1_HEAD) {
         const struct ph_h1_exchange *ex = conn->body_ex;
+        /* It is the application's turn: the client may wait for what that makes of the bytes. */
+        if (ex != NULL && !ex->is_stopped && ex->unconsumed > 0)
+            return WAIT_NONE;
         /* The client may wait for a 100 as long as the application does not ask for the body. */
         return ex != NULL && ex->wants_continue && !conn->is_body_begun ? WAIT_NONE : WAIT_BODY;
     }

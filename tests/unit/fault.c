@@ -11,16 +11,23 @@ void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 void *__real_aligned_alloc(size_t align, size_t n);
+int __real_epoll_pwait2(int epoll, struct epoll_event *events, int n, const struct timespec *wait,
+                        const sigset_t *mask);
+int __real_epoll_wait(int epoll, struct epoll_event *events, int n, int wait);
 int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 void *__wrap_aligned_alloc(size_t align, size_t n);
 int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
+int __wrap_epoll_pwait2(int epoll, struct epoll_event *events, int n, const struct timespec *wait,
+                        const sigset_t *mask);
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int n, int wait);
 
 /* Until the first failure; 0: none is wanted, or it is the turn of `failing`. */
 static atomic_long left, failing;
 static atomic_bool no_watch;
+static atomic_long waits;
 
 void fault_alloc(long nth, long more)
 {
@@ -83,4 +90,22 @@ int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
         return -1;
     }
     return __real_epoll_ctl(epoll, op, fd, event);
+}
+
+long fault_waits(void)
+{
+    return atomic_load(&waits);
+}
+
+int __wrap_epoll_pwait2(int epoll, struct epoll_event *events, int n, const struct timespec *wait,
+                        const sigset_t *mask)
+{
+    atomic_fetch_add(&waits, ph_thread_home() != NULL);
+    return __real_epoll_pwait2(epoll, events, n, wait, mask);
+}
+
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int n, int wait)
+{
+    atomic_fetch_add(&waits, ph_thread_home() != NULL);
+    return __real_epoll_wait(epoll, events, n, wait);
 }

@@ -18,4 +18,7 @@ bool fault_alloc_fired(void);
 /* The next descriptor that an I/O thread wants to watch cannot be. */
 void fault_watch(void);
 
+/* How often I/O threads waited for work. */
+long fault_waits(void);
+
 #endif

@@ -1,5 +1,6 @@
 /* test_tcp_front.c - how TCP connections of a real server begin (HTTP/2) and end: half-closed by
  * the client, cut by the application, gone. */
+#include "fault.h"
 #include "world.h"
 
 #include <sys/socket.h>
@@ -45,6 +46,43 @@ TEST(tcp_front, fin_of_a_client_that_keeps_its_connection_is_its_departure)
     WORLD_UNTIL(&world, world.chans_n == 1);
     CHECK_INT(shutdown(world.tcp, SHUT_WR), ==, 0);
     WORLD_UNTIL(&world, world.chans[0]->closed);
+    CHECK(!world.chans[0]->clean);
+    world_stop(&world);
+}
+
+#define ASK                                                                                        \
+    "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                 \
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+/* They wait for the application, and the I/O thread does not try them again and again. */
+TEST(tcp_front, frames_before_the_answer_to_their_handshake_wait)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world.silent = true;
+    world_tcp(&world, "tcp", ASK);
+    world_tcp_send(&world, "\x81\x82\0\0\0\0hi", 8);
+    WORLD_UNTIL(&world, world.chans_n == 1);
+    for (int k = 0; k < 5; k++) /* the frame is there by then, and a spin has long begun */
+        world_step(&world);
+    long before = fault_waits();
+    for (int k = 0; k < 5; k++)
+        world_step(&world);
+    CHECK_INT(fault_waits() - before, <, 50);
+    CHECK_INT(ph_chan_accept(world.chans[0]->chan, NULL, 0, NULL), ==, 0);
+    WORLD_UNTIL(&world, memmem(world.text, world.text_len, "\x81\x02hi", 4) != NULL);
+    world_stop(&world);
+}
+
+TEST(tcp_front, fin_behind_frames_that_wait_is_noticed)
+{
+    static struct world world;
+    world_start(&world, TCP_ONLY);
+    world.silent = true;
+    world_tcp(&world, "tcp", ASK);
+    world_tcp_send(&world, "\x81\x82\0\0\0\0hi", 8);
+    CHECK_INT(shutdown(world.tcp, SHUT_WR), ==, 0);
+    WORLD_UNTIL(&world, world.chans_n == 1 && world.chans[0]->closed);
     CHECK(!world.chans[0]->clean);
     world_stop(&world);
 }

@@ -30,6 +30,9 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[Any]]
 App = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
+START = {"type": "http.response.start", "status": 200}
+BODY = {"type": "http.response.body"}
+
 DEADLINE = 60.0  # seconds for a whole test
 CERTS = Path(tempfile.mkdtemp(prefix="pronghorn-tests-"))
 
@@ -78,6 +81,16 @@ async def until_stats(satisfied: Callable[[dict[str, int]], Any]) -> dict[str, i
         assert time.monotonic() < give_up, f"timed out; last: {stats}"
         await asyncio.sleep(0.01)
     return stats
+
+
+def answering(*messages: Event) -> App:
+    """An application that sends these, whatever it is asked."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
 
 
 class Running:

@@ -30,7 +30,7 @@ import pytest
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamReset
 from certs import untrusting
-from harness import Running
+from harness import Event, Running, answering, serving
 from waiting import until
 from wt_client import Client as QuicClient
 from wt_client import dial
@@ -523,6 +523,14 @@ async def ask(
         if body is not None:
             await exchange.send(body, end=True)
         return await exchange.done()
+
+
+async def answer_to(
+    version: str, *messages: Event, method: str = "GET", headers: Fields | None = None
+) -> Exchange:
+    """What a client gets of an application that sends these."""
+    async with serving(answering(*messages)) as server:
+        return await ask(version, server, method, headers=headers)
 
 
 VERSIONS = ["1.1", "2", "3"]

@@ -11,31 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import App, Event, Receive, Recorder, Scope, Send, aio, serving
-from peers import INTERNAL_ERROR, Exchange, ask, dialled, every_version, streamed_versions
+from harness import BODY, START, Receive, Recorder, Scope, Send, aio, answering, serving
+from peers import (
+    INTERNAL_ERROR,
+    answer_to,
+    ask,
+    dialled,
+    every_version,
+    streamed_versions,
+)
 
-START = {"type": "http.response.start", "status": 200}
-BODY = {"type": "http.response.body"}
 TRAILERS = {"type": "http.response.trailers"}
 PATH = {"type": "http.response.pathsend"}
 FILE = {"type": "http.response.zerocopysend"}
 HINT = {"type": "http.response.early_hint"}
 ASK_TRAILERS = [("te", "trailers")]
-
-
-def answering(*messages: Event) -> App:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        for message in messages:
-            await send(message)
-
-    return app
-
-
-async def answer_to(
-    version: str, *messages: Event, method: str = "GET", headers: Any = None
-) -> Exchange:
-    async with serving(answering(*messages)) as server:
-        return await ask(version, server, method, headers=headers)
 
 
 @every_version
@@ -469,11 +459,7 @@ async def test_files_are_closed_when_the_client_leaves(version: str, tmp_path: P
 @aio
 async def test_pipelined_files_keep_their_order(tmp_path: Path) -> None:
     path, data = make_file(tmp_path, 200_000)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(START)
-        await send(PATH | {"path": str(path)})
-
+    app = answering(START, PATH | {"path": str(path)})
     async with serving(app) as server, dialled("1.1", server) as client:
         exchanges = [await client.start() for _ in range(5)]
         for exchange in exchanges:
@@ -485,11 +471,7 @@ async def test_pipelined_files_keep_their_order(tmp_path: Path) -> None:
 @aio
 async def test_files_share_a_connection(version: str, tmp_path: Path) -> None:
     path, data = make_file(tmp_path, 500_000)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(START)
-        await send(PATH | {"path": str(path)})
-
+    app = answering(START, PATH | {"path": str(path)})
     async with serving(app) as server, dialled(version, server) as client:
         exchanges = [await client.start() for _ in range(8)]
         for exchange in exchanges:

@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from harness import App, Receive, Recorder, Scope, Send, aio, serving
+from harness import BODY, START, App, Receive, Recorder, Scope, Send, aio, serving
 from peers import NO_ERROR, Exchange, ask, dialled, every_version, streamed_versions
 
-START = {"type": "http.response.start", "status": 200}
-BODY = {"type": "http.response.body"}
 DISCONNECT = {"type": "http.disconnect"}
 EMPTY = {"type": "http.request", "body": b"", "more_body": False}
 
@@ -46,6 +44,16 @@ async def test_19_no_body_gives_one_empty_request(version: str, body: bytes | No
     async with serving(receiving(events, respond)) as server:
         await ask(version, server, "POST", body=body)
     assert events.events == [EMPTY]
+
+
+@every_version
+@aio
+async def test_19_a_body_arrives_whole_and_in_order(version: str) -> None:
+    events = Recorder()
+    data = b"".join(number.to_bytes(4, "big") for number in range(1 << 18))
+    async with serving(receiving(events, respond)) as server:
+        assert (await ask(version, server, "POST", body=data)).status == 200
+    assert b"".join(event["body"] for event in events.events) == data
 
 
 @every_version

@@ -13,25 +13,29 @@ from typing import Any
 
 import pronghorn
 import pytest
-from harness import App, Event, Receive, Recorder, Running, Scope, Send, aio, serving
-from peers import INTERNAL_ERROR, Exchange, ask, dialled, every_version, streamed_versions
+from harness import (
+    BODY,
+    START,
+    Event,
+    Receive,
+    Recorder,
+    Running,
+    Scope,
+    Send,
+    aio,
+    answering,
+    serving,
+)
+from peers import (
+    INTERNAL_ERROR,
+    answer_to,
+    ask,
+    dialled,
+    every_version,
+    streamed_versions,
+)
 
-START = {"type": "http.response.start", "status": 200}
-BODY = {"type": "http.response.body"}
 DISCONNECT = {"type": "http.disconnect"}
-
-
-def answering(*messages: Event) -> App:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        for message in messages:
-            await send(message)
-
-    return app
-
-
-async def answer_to(version: str, *messages: Event, method: str = "GET") -> Exchange:
-    async with serving(answering(*messages)) as server:
-        return await ask(version, server, method)
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:

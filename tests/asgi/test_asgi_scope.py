@@ -13,11 +13,8 @@ from typing import Any
 import pronghorn
 import pytest
 from certs import untrusting
-from harness import Receive, Recorder, Running, Scope, Send, aio, loopback, serving
+from harness import BODY, START, Receive, Recorder, Running, Scope, Send, aio, loopback, serving
 from peers import Fields, ask, dialled, every_version, streamed_versions
-
-START = {"type": "http.response.start", "status": 200}
-BODY = {"type": "http.response.body"}
 
 NUMBERS = {"1.1": "1.1", "2": "2", "3": "3"}
 
@@ -224,6 +221,7 @@ async def test_12_scheme_of_http_1_1_over_tls() -> None:
     async with serving(scopes) as server:
         context = untrusting("http/1.1")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.https, ssl=context)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         writer.close()

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import CERTS, Receive, Recorder, Scope, Send, aio, serving
+from harness import BODY, CERTS, START, Receive, Recorder, Scope, Send, aio, serving
+from peers import ask
 from pronghorn import _core
 from test_ext_smoke import ACCEPT, SEND, until_disconnected
-from test_http import BODY, START, ask_h1
 from wt_client import dial
 
 OPEN = {"type": "webtransport.stream.open"}
@@ -207,7 +207,7 @@ async def test_an_awaitable_cannot_be_ended_inside_its_own_step() -> None:
         await send(BODY)
 
     async with serving(app) as server:
-        assert (await ask_h1(server)).header("x-still") == "here"
+        assert (await ask("1.1", server)).header("x-still") == "here"
     assert len(refused) == 3
 
 
@@ -227,7 +227,7 @@ async def test_bytes_of_a_subclass_are_copied() -> None:
         await send(BODY)
 
     async with serving(app) as server:
-        assert (await ask_h1(server)).body == b"p" * 70_000
+        assert (await ask("1.1", server)).body == b"p" * 70_000
 
 
 # --- the collector takes what nobody needs --------------------------------------------------------
@@ -305,5 +305,5 @@ async def test_a_running_application_cannot_be_stepped_or_closed() -> None:
         await send(BODY)
 
     async with serving(app) as server:
-        assert (await ask_h1(server)).status == 200
+        assert (await ask("1.1", server)).status == 200
     assert len(refused) == 3

@@ -14,9 +14,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from harness import CERTS, Receive, Recorder, Scope, Send, aio, serving
+from harness import BODY, CERTS, START, Receive, Recorder, Scope, Send, aio, serving
+from peers import ask
 from pronghorn import _core
-from test_http import BODY, START, ask_h1, ask_h3
 from wt_client import dial
 
 ACCEPT = {"type": "webtransport.accept"}
@@ -110,7 +110,7 @@ async def test_an_awaitable_is_awaited_once_and_on_its_thread() -> None:
         await send(BODY)
 
     async with serving(app) as server:
-        assert (await ask_h1(server)).status == 200
+        assert (await ask("1.1", server)).status == 200
 
 
 @aio
@@ -232,8 +232,8 @@ async def test_an_application_cannot_end_the_loop(
         await send(BODY)
 
     async with serving(app) as server:
-        assert (await ask_h1(server, target="/end")).status == 500
-        assert (await ask_h1(server)).status == 200
+        assert (await ask("1.1", server, target="/end")).status == 500
+        assert (await ask("1.1", server)).status == 200
     assert type(error).__name__ in caplog.text
 
 
@@ -251,7 +251,7 @@ async def test_task_name_and_repr() -> None:
 
     asyncio.get_running_loop().set_debug(True)
     async with serving(app) as server:
-        await ask_h1(server)
+        await ask("1.1", server)
     assert seen[0] == "pronghorn-http-0"
     assert "watched" in seen[1]
 
@@ -267,7 +267,7 @@ async def test_eager_tasks() -> None:
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
     async with serving(app) as server:
         for _ in range(3):
-            assert (await ask_h1(server)).body == b"eager"
+            assert (await ask("1.1", server)).body == b"eager"
 
 
 @aio
@@ -493,8 +493,8 @@ async def test_nothing_keeps_a_request_alive(caplog: pytest.LogCaptureFixture) -
     gc.disable()
     try:
         async with serving(app) as server:
-            await ask_h1(server)
-            await ask_h3(server)
+            await ask("1.1", server)
+            await ask("3", server)
             async with dial(server.quic) as client:
                 await client.connect_session()
             while len(markers) < 3 or any(marker() for marker in markers):

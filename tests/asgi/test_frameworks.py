@@ -1,5 +1,5 @@
-"""Real frameworks from PyPI, unchanged, over HTTP/1.1 and HTTP/3; and what they do to a scope they
-do not know."""
+"""Real frameworks from PyPI, unchanged, over every version of HTTP; and what they do to a scope
+that they do not know."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from harness import aio, serving
+from peers import ask, every_version
 from process import command
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
-from test_http import Ask, ask_h1, ask_h3, both
 from wt_client import dial
 
 
@@ -54,27 +54,27 @@ def fastapi_app() -> Any:
     return app
 
 
-@both
+@every_version
 @aio
-async def test_starlette(ask: Ask) -> None:
+async def test_starlette(version: str) -> None:
     async with serving(starlette_app()) as server:
-        home = await ask(server)
-        assert home.body == b'{"http_version":"%s"}' % (b"1.1" if ask is ask_h1 else b"3")
-        assert (await ask(server, "GET", "/stream")).body == b"".join(
+        home = await ask(version, server)
+        assert home.body == b'{"http_version":"%s"}' % version.encode()
+        assert (await ask(version, server, "GET", "/stream")).body == b"".join(
             b"%d\n" % n for n in range(10)
         )
-        uploaded = await ask(server, "POST", "/upload", body=bytes(1 << 20))
+        uploaded = await ask(version, server, "POST", "/upload", body=bytes(1 << 20))
         assert uploaded.body == b'{"length":1048576}'
-        assert (await ask(server, "GET", "/missing")).status == 404
-        assert (await ask(server, "POST", "/")).status == 405
+        assert (await ask(version, server, "GET", "/missing")).status == 404
+        assert (await ask(version, server, "POST", "/")).status == 405
 
 
-@both
+@every_version
 @aio
-async def test_fastapi(ask: Ask) -> None:
+async def test_fastapi(version: str) -> None:
     async with serving(fastapi_app()) as server:
-        assert (await ask(server, "GET", "/items/7?q=x")).body == b'{"number":7,"q":"x"}'
-        assert (await ask(server, "GET", "/items/seven")).status == 422
+        assert (await ask(version, server, "GET", "/items/7?q=x")).body == b'{"number":7,"q":"x"}'
+        assert (await ask(version, server, "GET", "/items/seven")).status == 422
 
 
 @pytest.mark.parametrize("make", [starlette_app, fastapi_app])
@@ -87,7 +87,7 @@ async def test_a_framework_that_does_not_know_the_scope_gets_405(
             for _ in range(2):
                 async with dial(server.quic) as client:
                     assert (await client.connect_session())[":status"] == "405"
-            assert (await ask_h3(server, "GET", "/nothing")).status == 404
+            assert (await ask("3", server, "GET", "/nothing")).status == 404
     assert "Traceback" not in caplog.text
 
 

@@ -21,7 +21,7 @@ from aioquic.h3.connection import encode_frame
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from harness import Receive, Running, Scope, Send, aio, serving, until_stats
-from peers import dialled
+from peers import dialled, every_version
 from pronghorn import _core
 from wt_client import Client, capsule, dial
 
@@ -29,8 +29,6 @@ TESTS = Path(__file__).resolve().parents[1]
 FLOW_CONTROL_ERROR, STREAM_LIMIT_ERROR, PROTOCOL_VIOLATION = 0x3, 0x4, 0xA
 EXCESSIVE_LOAD = 0x107
 REQUEST_REJECTED = 0x10B
-
-every_version = pytest.mark.parametrize("version", ["1.1", "2", "3"])
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

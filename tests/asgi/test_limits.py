@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from certs import untrusting
 from harness import Receive, Running, Scope, Send, aio, serving, until_stats
-from test_http import ask_h1, ask_h3, request_h3
+from peers import ask
 from wt_client import dial
 
 
@@ -57,12 +57,12 @@ async def reply(send: Send) -> None:
 
 
 async def status_h3(server: Running, **kwargs: Any) -> tuple[int, str | None]:
-    answer = await ask_h3(server, **kwargs)
+    answer = await ask("3", server, **kwargs)
     return answer.status, answer.header("retry-after")
 
 
 async def status_h1(server: Running, **kwargs: Any) -> tuple[int, str | None]:
-    answer = await ask_h1(server, **kwargs)
+    answer = await ask("1.1", server, **kwargs)
     return answer.status, answer.header("retry-after")
 
 
@@ -79,8 +79,8 @@ async def status_session(server: Running) -> tuple[int, str | None]:
 async def test_calls_above_the_limit_get_503() -> None:
     app = Doors()
     async with serving(app, options={"max_concurrent_app_calls": 3}) as server:
-        first = asyncio.create_task(ask_h1(server))
-        second = asyncio.create_task(ask_h3(server))
+        first = asyncio.create_task(ask("1.1", server))
+        second = asyncio.create_task(ask("3", server))
         async with dial(server.quic) as client:
             await client.connect_session("/")
             await app.until(3)  # a request of each protocol and a session
@@ -129,7 +129,7 @@ async def test_websockets_are_calls_too() -> None:
 async def test_a_refusal_leaves_the_connection_usable() -> None:
     app = Doors()
     async with serving(app, options={"max_concurrent_app_calls": 1}) as server:
-        held = asyncio.create_task(ask_h1(server))
+        held = asyncio.create_task(ask("1.1", server))
         await app.until(1)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.http)
         request = b"POST /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -150,7 +150,7 @@ async def test_a_call_counts_until_it_ends_though_its_client_has_left() -> None:
     app = Doors()
     async with serving(app, options={"max_concurrent_app_calls": 2}) as server:
         async with dial(server.quic) as client:
-            request_h3(client)
+            client.request()
             await client.connect_session("/")
             await app.until(2)
         await until_stats(lambda stats: stats["conns_closed"] == stats["conns_accepted"])
@@ -164,7 +164,7 @@ async def test_a_call_counts_until_it_ends_though_its_client_has_left() -> None:
 async def test_a_hundred_calls_at_once_are_honest_work() -> None:
     app = Doors()
     async with serving(app) as server, dial(server.quic) as client:
-        streams = [request_h3(client) for _ in range(100)]
+        streams = [client.request() for _ in range(100)]
         await app.until(100)
         app.leave.set()
         await client.until(lambda: client.finished >= set(streams))
@@ -255,7 +255,7 @@ async def test_above_the_memory_budget_new_work_is_refused_until_there_is_room()
         hoard = bytearray(b"x") * (128 << 20)
         while await exchange(reader, writer) != 503:  # the next sample comes
             pass
-        stream = request_h3(client, target="/quick")
+        stream = client.request(target="/quick")
         await client.until(lambda: stream in client.finished)
         assert client.headers[stream][":status"] == "503"
         assert not (await is_served(server))[0]
@@ -472,7 +472,7 @@ async def test_a_connection_without_requests_is_closed() -> None:
     """How asking keeps it: connection_that_asks_now_and_then_is_kept, in the simulation."""
     async with serving(Doors(), options={"no_request_timeout": 1000}) as server:
         async with dial(server.quic) as client:
-            stream = request_h3(client, target="/quick")
+            stream = client.request(target="/quick")
             await client.until(lambda: client.closed)
             assert client.headers[stream][":status"] == "200"
             assert client.closed.error_code == 0x100  # H3_NO_ERROR

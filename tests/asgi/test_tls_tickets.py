@@ -11,7 +11,6 @@ import pronghorn
 import pytest
 from certs import untrusting
 from harness import Receive, Scope, Send, aio, serving
-from test_http import request_h3
 from test_tls_scope import GET
 from wt_client import Client, dial
 
@@ -119,7 +118,7 @@ def resumed(client: Client) -> bool:
 
 
 async def answer_to(client: Client, method: str = "GET", **more: Any) -> dict[str, str]:
-    stream = request_h3(client, method, **more)
+    stream = client.request(method, **more)
     await client.until(lambda: stream in client.finished or stream in client.resets)
     return client.headers[stream]
 
@@ -150,7 +149,7 @@ async def early_answer(
 ) -> tuple[dict[str, str], Client]:
     """A request in the client's first flight."""
     async with dial(port, early=True, session_ticket=ticket) as client:
-        stream = request_h3(client, method, **more)
+        stream = client.request(method, **more)
         await client.until(lambda: stream in client.finished or stream in client.resets)
         return client.headers[stream], client
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import test_frameworks
-import test_http
 import test_wt_datagrams
 import test_wt_errors
 import test_wt_events
 import test_wt_streams
 from harness import run_in
+from peers import every_version
 
 uvloop = pytest.importorskip("uvloop")
 
@@ -37,10 +37,10 @@ WEBTRANSPORT = [
 Test = Callable[..., Any]
 
 
-@pytest.mark.parametrize("ask", [test_http.ask_h1, test_http.ask_h3], ids=["h1", "h3"])
+@every_version
 @pytest.mark.parametrize("test", HTTP, ids=lambda test: test.__name__)
-def test_http_on_uvloop(test: Test, ask: test_http.Ask) -> None:
-    run_in(uvloop.new_event_loop, test.__wrapped__(ask))
+def test_http_on_uvloop(test: Test, version: str) -> None:
+    run_in(uvloop.new_event_loop, test.__wrapped__(version))
 
 
 @pytest.mark.parametrize("test", WEBTRANSPORT, ids=lambda test: test.__name__)

@@ -20,14 +20,10 @@ from typing import Any
 
 import pronghorn
 import pytest
-from harness import Receive, Scope, Send, aio, serving, until_stats
-from peers import INTERNAL_ERROR, dialled
+from harness import BODY, START, Receive, Scope, Send, aio, serving, until_stats
+from peers import INTERNAL_ERROR, dialled, every_version
 from stand import DEADLINE, HERE, Stand
 from wt_client import dial
-
-every_version = pytest.mark.parametrize("version", ["1.1", "2", "3"])
-START = {"type": "http.response.start", "status": 200}
-BODY = {"type": "http.response.body"}
 
 
 @contextlib.contextmanager
@@ -179,7 +175,10 @@ BREACHES: dict[str, tuple[list[dict[str, Any]], type[Exception], int]] = {
     "after the end": ([START, BODY, BODY], RuntimeError, 200),
     "trailers unannounced": ([START, {"type": "http.response.trailers"}], RuntimeError, 500),
     "another protocol": ([{"type": "websocket.accept"}], ValueError, 500),
+    "no such message": ([{"type": "http.nonsense"}], ValueError, 500),
     "no type": ([{}], ValueError, 500),
+    "no status": ([{"type": "http.response.start"}], ValueError, 500),
+    "no pair": ([START | {"headers": [(b"a",)]}], ValueError, 500),
     "no message": ([None], TypeError, 500),  # type: ignore[list-item]
 }
 

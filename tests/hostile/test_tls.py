@@ -25,7 +25,6 @@ from aioquic.quic.configuration import QuicConfiguration
 from certs import DAY, NOW, Authority, key_pem, new_key, pem, untrusting
 from harness import Receive, Scope, Send, aio, serving
 from stand import DEADLINE, Stand
-from test_http import request_h3
 from wt_client import Client, dial
 
 GET = b"GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -89,7 +88,7 @@ async def page(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def headers_of(client: Client) -> dict[str, str]:
-    stream = request_h3(client)
+    stream = client.request()
     return await client.until(lambda: client.headers.get(stream))
 
 
@@ -103,7 +102,7 @@ async def test_A20_a_replayed_flight_is_not_taken_for_a_request() -> None:
             server.quic, protocol=Recorder, early=True, session_ticket=ticket
         ) as client:
             assert isinstance(client, Recorder)
-            stream = request_h3(client)
+            stream = client.request()
             flight = list(client.sent)
             assert (await client.until(lambda: client.headers.get(stream)))["early"] == "True"
         # As long as the server remembers the connection's id it takes them for its late packets;
@@ -472,7 +471,7 @@ async def served_over_quic(port: int, clients: dict[str, Any], name: str) -> boo
             await client.until(
                 lambda: client.h3.received_settings is not None or client.closed is not None
             )
-            stream = request_h3(client)
+            stream = client.request()
             await client.until(lambda: client.headers.get(stream) or client.closed)
             return stream in client.headers
     except ConnectionError:

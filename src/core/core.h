@@ -616,6 +616,8 @@ void ph_mesh_front_in(struct ph_server *server);
 bool ph_mesh_front_forward(void *server, uint16_t worker, const struct ph_path *path, uint8_t ecn,
                            const uint8_t *data, size_t n);
 void ph_mesh_front_peer(struct ph_server *server, uint16_t worker, int fd);
+/* How the kernel finds the socket that a connection id of ours names. */
+struct ph_udp_steering ph_mesh_front_steering(unsigned sockets, unsigned spread);
 
 /* bridge_http.c */
 /* Makes fields of the option `header`; once, when the server is made. */

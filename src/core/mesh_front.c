@@ -108,9 +108,9 @@ int ph_server_open_sibling(const ph_server *server, size_t index, char *err, siz
     return fd;
 }
 
-int ph_server_steer(const ph_server *server, unsigned sockets, unsigned spread)
+struct ph_udp_steering ph_mesh_front_steering(unsigned sockets, unsigned spread)
 {
-    const struct ph_udp_steering by = {
+    return (struct ph_udp_steering){
         .long_bit = PH_QUIC_LONG_BIT,
         .short_slot = PH_QUIC_AT_SHORT_CID + PH_QUIC_AT_SLOT,
         .long_length = PH_QUIC_AT_LONG_CID_LEN,
@@ -120,6 +120,11 @@ int ph_server_steer(const ph_server *server, unsigned sockets, unsigned spread)
         .sockets = sockets,
         .spread = spread,
     };
+}
+
+int ph_server_steer(const ph_server *server, unsigned sockets, unsigned spread)
+{
+    const struct ph_udp_steering by = ph_mesh_front_steering(sockets, spread);
     if (server->is_started)
         return PH_E_STATE;
     if (spread == 0 || spread > sockets || sockets > PH_QUIC_SLOT(UINT16_MAX) + 1)

@@ -1,6 +1,6 @@
 /* test_mesh.c - packets for other processes (src/io/mesh.c), and which of several sockets the
  * kernel gives a datagram to (src/io/steer.c). */
-#include "../../src/io/io.h"
+#include "../../src/core/core.h"
 #include "../../src/quic/quic.h"
 #include "test.h"
 
@@ -166,16 +166,7 @@ static bool group_init(struct group *group)
         group->fds[i] = ph_udp_sibling(group->first, &group->addr, &err);
         CHECK_INT(group->fds[i], >=, 0);
     }
-    struct ph_udp_steering by = {
-        .long_bit = PH_QUIC_LONG_BIT,
-        .short_slot = PH_QUIC_AT_SHORT_CID + PH_QUIC_AT_SLOT,
-        .long_length = PH_QUIC_AT_LONG_CID_LEN,
-        .id_length = PH_QUIC_CID_LEN,
-        .long_id = PH_QUIC_AT_LONG_CID,
-        .long_slot = PH_QUIC_AT_LONG_CID + PH_QUIC_AT_SLOT,
-        .sockets = SOCKETS,
-        .spread = SPREAD,
-    };
+    const struct ph_udp_steering by = ph_mesh_front_steering(SOCKETS, SPREAD);
     return ph_udp_steer(group->first, &by) == 0;
 }
 

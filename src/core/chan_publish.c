@@ -119,7 +119,9 @@ static bool publish_closed(struct ph_chan *chan)
                          .a = io->close_code};
     if (io->reason != NULL)
         msg.s = (struct ph_slice){io->reason, io->reason->data, io->reason->len};
-    bool is_news = !io->released || chan->kind != PH_CHAN_HTTP;
+    /* Of an exchange that is complete, or that the application has let go of, nobody waits for it.
+     */
+    bool is_news = chan->kind != PH_CHAN_HTTP || (!io->released && !io->close_clean);
     if (!(is_news ? ph_pipe_push_up(chan->pipe, &msg) : ph_pipe_push_up_quiet(chan->pipe, &msg)))
         return false;
     io->reason = NULL;

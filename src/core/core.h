@@ -148,11 +148,12 @@ enum {
 #define PH_QUIET_WAIT (5 * PH_MSEC)
 
 /* What the application's thread does of the I/O thread's work when that one sleeps (iothread.c): as
- * many bytes, each command counted as PH_BORROW_COMMAND. Not again before PH_BORROW_GAP has passed,
- * and as long as the last one took: who has more to say wakes the I/O thread, and goes on while
- * that one works. */
+ * many bytes, each command counted as PH_BORROW_COMMAND, and twice in a row, which is an answer and
+ * the end of who gave it. Then a rest of PH_BORROW_GAP, and no less than the last time took: who
+ * has more to say wakes the I/O thread, and goes on while that one works. */
 #define PH_BORROW_MAX ((size_t)16384)
 #define PH_BORROW_COMMAND ((size_t)1024)
+#define PH_BORROW_RUN 2
 #define PH_BORROW_GAP (PH_MSEC / 50)
 /* While that goes on the I/O thread looks at the clock so often: a timer that is set farther ahead
  * need not wake it. */
@@ -525,7 +526,8 @@ struct ph_server {
     bool may_borrow;       /* the I/O thread sleeps */
     uint64_t asleep_until; /* ns; PH_NEVER */
     uint64_t borrowed_at;  /* ns: when it last was; 0: never */
-    uint64_t borrow_after; /* ns: and when it may be again */
+    uint64_t borrow_after; /* ns: when it has rested */
+    unsigned borrowed_run; /* times without a rest */
 
     /* io */
     uint64_t now; /* of this turn */

@@ -321,7 +321,10 @@ void ph_iothread_borrow(void *self)
     if (pthread_mutex_trylock(&server->turn) != 0)
         return; /* it looks at the ring before it sleeps */
     uint64_t now = ph_clock_now();
-    if (server->may_borrow && now >= server->borrow_after) {
+    if (now >= server->borrow_after)
+        server->borrowed_run = 0;
+    if (server->may_borrow && server->borrowed_run < PH_BORROW_RUN) {
+        server->borrowed_run++;
         ph_thread_set(&server->borrow_env);
         begin_turn(server, now);
         take_commands(server);

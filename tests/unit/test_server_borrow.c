@@ -89,16 +89,25 @@ TEST(server, a_longer_answer_wakes_the_io_thread)
     world_stop(&test.world);
 }
 
-TEST(server, who_has_just_borrowed_wakes_the_io_thread)
+/* So many times in a row, and the rest is not over. */
+static uint64_t borrowed_after(unsigned run)
 {
     static struct borrowing test;
     setup(&test, (const char *const[]){"bind", "127.0.0.1:0", NULL});
     pthread_mutex_lock(&test.world.server->turn);
     test.world.server->borrow_after = PH_NEVER;
+    test.world.server->borrowed_run = run;
     pthread_mutex_unlock(&test.world.server->turn);
-    answer(&test, PH_BORROW_MAX);
-    CHECK_INT(world_stats(&test.world).turns_borrowed, ==, 0);
+    answer(&test, 8192);
+    uint64_t borrowed = world_stats(&test.world).turns_borrowed;
     world_stop(&test.world);
+    return borrowed;
+}
+
+TEST(server, who_borrowed_too_often_wakes_the_io_thread)
+{
+    CHECK_INT(borrowed_after(PH_BORROW_RUN - 1), ==, 1);
+    CHECK_INT(borrowed_after(PH_BORROW_RUN), ==, 0);
 }
 
 /* The keep-alive timeout is nearer than anything that the I/O thread sleeps for: it is woken, and

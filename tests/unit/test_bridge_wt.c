@@ -14,6 +14,14 @@ static size_t opened(struct world_chan **notes, size_t n)
     return count;
 }
 
+static size_t arrived(const struct client *client)
+{
+    size_t count = 0;
+    for (const struct client_stream *stream = client->streams; stream; stream = stream->next)
+        count++;
+    return count;
+}
+
 static void give_up_waiting(bool by_reset)
 {
     static struct world world;
@@ -30,6 +38,7 @@ static void give_up_waiting(bool by_reset)
     ph_server_flush(world.server);
     size_t limit = LIMIT - 1; /* the control stream */
     WORLD_UNTIL(&world, opened(notes, all) == limit);
+    WORLD_UNTIL(&world, arrived(&client) == limit); /* those of the client are counted as well */
     int64_t streams = ph_live_get(PH_LIVE_WT_STREAM), chans = ph_live_get(PH_LIVE_CHAN);
     for (size_t i = limit; i < limit + WAITING; i++) {
         if (by_reset)

@@ -405,14 +405,15 @@ static bool is_disconnect(State *st, PyObject *exc, int depth)
     return all;
 }
 
-int channel_is_disconnect(const Channel *channel, PyObject *exc)
+void channel_report(const Channel *channel, PyObject *exc, bool gone)
 {
     State *st = channel->st;
     if (is_disconnect(st, exc, 8))
-        return 2;
+        return;
     /* Frameworks raise an exception of their own while they handle ours. */
     PyObject *context = PyException_GetContext(exc);
-    bool because = context != NULL && is_disconnect(st, context, 8);
+    bool because = gone && context != NULL && is_disconnect(st, context, 8);
     Py_XDECREF(context);
-    return because ? 1 : 0;
+    server_app_error(channel->server, channel->scope, exc,
+                     because ? st->str.kind_disconnected : st->str.kind_exception);
 }

@@ -461,8 +461,9 @@ void channel_settle(Channel *channel);
 void channel_wake(Channel *channel);   /* the first receiver, when there is something for it */
 void channel_access(Channel *channel); /* on_access, once */
 int channel_receive(Channel *channel, Await *await, PyObject **result);
-/* Whether an exception only says that the client went away. 2: itself; 1: raised because of it. */
-int channel_is_disconnect(const Channel *channel, PyObject *exc);
+/* Tells of the exception that ended the application, unless all it says is that the client went
+ * away. `gone`: the client did; what was raised because of that is of another kind. */
+void channel_report(const Channel *channel, PyObject *exc, bool gone);
 /* Wraps bytes, copies everything else. 0: *out (own) may be NULL for no bytes. */
 int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len);
 /* The same for a str, as UTF-8. */

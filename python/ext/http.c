@@ -479,12 +479,7 @@ static void report(Exchange *ex, PyObject *exc, bool cancelled)
                              cancelled ? st->str.kind_cancelled : st->str.kind_no_response);
         return;
     }
-    int disconnect = channel_is_disconnect(channel, exc);
-    if (disconnect == 2)
-        return;
-    server_app_error(channel->server, channel->scope, exc,
-                     disconnect == 1 && ex->gone ? st->str.kind_disconnected
-                                                 : st->str.kind_exception);
+    channel_report(channel, exc, ex->gone);
 }
 
 static void http_finish(Channel *channel, PyObject *exc, bool cancelled)

@@ -357,12 +357,7 @@ static void report(Socket *socket, PyObject *exc, bool cancelled)
             server_app_error(channel->server, channel->scope, NULL, st->str.kind_no_response);
         return;
     }
-    int disconnect = channel_is_disconnect(channel, exc);
-    if (disconnect == 2)
-        return;
-    bool because = disconnect == 1 && (socket->ended || socket->phase == SOCKET_CLOSING);
-    server_app_error(channel->server, channel->scope, exc,
-                     because ? st->str.kind_disconnected : st->str.kind_exception);
+    channel_report(channel, exc, socket->ended || socket->phase == SOCKET_CLOSING);
 }
 
 /* An application that returns while the socket is open has said what it had to say: 1000. */

@@ -233,21 +233,9 @@ static void end_unanswered(Session *session, PyObject *exc, bool cancelled)
     }
     if (exc == NULL && !cancelled && !session->ended)
         server_app_error(server, channel->scope, NULL, st->str.kind_no_accept);
-    else if (exc != NULL && channel_is_disconnect(channel, exc) < 2)
-        server_app_error(server, channel->scope, exc, st->str.kind_exception);
+    else if (exc != NULL)
+        channel_report(channel, exc, false);
     session_reject(session, 500);
-}
-
-static void report(Session *session, PyObject *exc)
-{
-    Channel *channel = &session->base;
-    State *st = channel->st;
-    int disconnect = channel_is_disconnect(channel, exc);
-    if (disconnect == 2)
-        return;
-    bool because = disconnect == 1 && (session->ended || session->phase == SESSION_CLOSING);
-    server_app_error(channel->server, channel->scope, exc,
-                     because ? st->str.kind_disconnected : st->str.kind_exception);
 }
 
 static void end_answered(Session *session, PyObject *exc, bool cancelled)
@@ -272,7 +260,7 @@ static void session_finish(Channel *channel, PyObject *exc, bool cancelled)
         end_unanswered(session, exc, cancelled);
     } else {
         if (exc != NULL)
-            report(session, exc);
+            channel_report(channel, exc, session->ended || session->phase == SESSION_CLOSING);
         else if (session->phase == SESSION_REJECTING && !session->ended && !cancelled)
             server_app_error(channel->server, channel->scope, NULL,
                              channel->st->str.kind_no_response);

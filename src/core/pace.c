@@ -6,7 +6,8 @@
  * A body has a grace at first; from then on every byte buys the time that the least rate gives it,
  * up to body_timeout, which is how long a pause may be anyway. Time during which the application
  * has bytes that it did not consume, or a client waits for "100 Continue", does not count: the peer
- * may be waiting for us. Bodies are looked at once a period, in the order of the list.
+ * may be waiting for us. Once the response is complete the rest of the body means nothing, and the
+ * response is not cut for it. Bodies are looked at once a period, in the order of the list.
  */
 #include "core.h"
 
@@ -54,7 +55,8 @@ static bool is_ours_to_move(const struct ph_chan_io *io)
 
 static bool is_over(const struct ph_chan_io *io)
 {
-    return io->engine.any == NULL || io->fin_in || io->rx_ended || io->rx_done;
+    return io->engine.any == NULL || io->fin_in || io->rx_ended || io->rx_done ||
+           io->engine.ex->out == PH_EX_DONE;
 }
 
 void ph_paces_expire(struct ph_server *server)

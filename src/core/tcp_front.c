@@ -36,6 +36,8 @@
 /* Bytes of a file given to the kernel at a time, and for one connection in one turn. */
 #define FILE_STEP ((size_t)262144)
 #define FILE_BUDGET ((size_t)1 << 20)
+/* While draining: a handshake that was begun may end in this time, and ask for something. */
+#define DRAIN_HANDSHAKE (1 * PH_SEC)
 /* What a peer may still send after our last byte, in time and bytes. */
 #define LINGER_WAIT (2 * PH_SEC)
 #define LINGER_BYTES ((size_t)1 << 20)
@@ -188,16 +190,24 @@ static bool took_enough(struct ph_tcp_conn *conn)
     return true;
 }
 
+static void count_timeout(struct ph_tcp_conn *conn)
+{
+    struct ph_stats *stats = &conn->server->stats;
+    if (conn->engine == NULL && conn->server->is_draining)
+        return; /* it was given less than its time */
+    if (conn->engine == NULL && conn->tls == NULL)
+        ph_count(stats, timeouts_header);
+    else if (conn->engine == NULL)
+        ph_count(stats, timeouts_handshake);
+    else if (!conn->is_lingering && !conn->is_watched)
+        ph_count(stats, timeouts_write);
+}
+
 static void on_conn_timer(struct ph_timer *timer, uint64_t now)
 {
     struct ph_tcp_conn *conn = PH_CONTAINER(timer, struct ph_tcp_conn, timer);
     if (now >= conn->give_up && !(conn->is_watched && took_enough(conn))) {
-        if (conn->engine == NULL && conn->tls == NULL)
-            ph_count(&conn->server->stats, timeouts_header);
-        else if (conn->engine == NULL)
-            ph_count(&conn->server->stats, timeouts_handshake);
-        else if (!conn->is_lingering && !conn->is_watched)
-            ph_count(&conn->server->stats, timeouts_write);
+        count_timeout(conn);
         conn_close(conn, !conn->is_lingering);
         return;
     }
@@ -769,6 +779,8 @@ void ph_tcp_front_drain(struct ph_server *server)
         struct ph_tcp_conn *conn = PH_CONTAINER(link, struct ph_tcp_conn, all);
         if (conn->engine != NULL)
             conn->engine->ops->drain(conn->engine);
+        else
+            conn->give_up = PH_MIN(conn->give_up, server->now + DRAIN_HANDSHAKE);
         ph_tcp_front_touch(conn);
     }
 }

@@ -270,6 +270,8 @@ static void expire_bodies(struct ph_h2_conn *conn)
         if (stream->deadline > conn->now)
             return;
         ph_list_remove(&stream->timer);
+        if (stream->ex.out == PH_EX_DONE) /* it is not cut for a body that means nothing any more */
+            continue;
         ph_count(conn->stats, timeouts_body);
         if (stream->out_head) {
             ph_h2_stream_reset(stream, NGHTTP2_CANCEL, false);

@@ -47,8 +47,9 @@ void ph_h2_request_arm_body(struct ph_h2_stream *stream)
     struct ph_h2_conn *conn = stream->conn;
     ph_list_remove(&stream->timer);
     if (!stream->is_exchange || stream->is_ended || stream->is_stopped ||
-        stream->in != PH_H2_IN_BODY || stream->unconsumed > 0 || conn->config->body_timeout == 0 ||
-        stream->ex.head.protocol[0] != '\0' || ph_h2_request_is_waiting(stream))
+        stream->in != PH_H2_IN_BODY || stream->unconsumed > 0 || stream->ex.out == PH_EX_DONE ||
+        conn->config->body_timeout == 0 || stream->ex.head.protocol[0] != '\0' ||
+        ph_h2_request_is_waiting(stream))
         return;
     stream->deadline = conn->now + conn->config->body_timeout;
     stream->is_body_untimed = !conn->is_told;

@@ -381,6 +381,30 @@ TEST(sim_h3, body_that_stands_still_is_given_up)
     h3_world_fini(&world);
 }
 
+/* What waits for a slow reader is not cut because the rest of its request does not come. */
+TEST(sim_h3, body_that_stands_still_does_not_cut_a_complete_response)
+{
+    struct h3_world world;
+    h3_world_init(&world, 18, &quic_clean_link);
+    world.server_config.body_timeout = 2 * PH_SEC;
+    world.hold_client = true;
+    h3_world_start(&world, H3_CLIENT);
+    struct h3_log *log = h3_send(&world, "POST", "/bytes/1000000", NULL, 0, false);
+    ph_h3_request_data(log->req, (const uint8_t *)"x", 1, false);
+    sim_run_for(world.sim, 10 * PH_SEC);
+    CHECK_INT(log->body_len, >, 0);
+    CHECK_INT(log->body_len, <, 1000000);
+    CHECK_INT(log->closes, ==, 0);
+    CHECK_INT(world.stats.timeouts_body, ==, 0);
+    world.hold_client = false;
+    ph_h3_request_consume(log->req, log->body_len);
+    sim_run_for(world.sim, 5 * PH_SEC);
+    CHECK(h3_log_is_pattern(log, 1000000));
+    CHECK_INT(world.requests[0]->closes, ==, 1);
+    CHECK(world.requests[0]->clean);
+    h3_world_fini(&world);
+}
+
 TEST(sim_h3, drain_lets_requests_finish_and_closes)
 {
     struct h3_world world;

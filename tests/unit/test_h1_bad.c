@@ -603,6 +603,25 @@ TEST(h1_bad, slow_application_is_no_timeout)
     rig_free(rig);
 }
 
+/* What waits for a slow reader is not cut because the rest of its request does not come. */
+TEST(h1_bad, slow_body_does_not_cut_a_complete_response)
+{
+    struct rig *rig = rig_new();
+    rig_say(rig, POST "Content-Length: 5\r\n\r\na");
+    CHECK_INT(rig_respond(rig, 0, 200, "content-length", "5", false), ==, 0);
+    CHECK_INT(rig_write(rig, 0, "hello", true), ==, 0);
+    rig_take(rig, 20);
+    for (int i = 0; i < 3; i++) {
+        rig->now += 30 * PH_SEC;
+        rig->engine->ops->expire(rig->engine, rig->now);
+    }
+    CHECK(!rig_is_aborted(rig));
+    rig_turn(rig);
+    CHECK(strstr(rig->wire, "\r\n\r\nhello") != NULL);
+    CHECK_INT(rig->app.closed_clean, ==, 1);
+    rig_free(rig);
+}
+
 TEST(h1_bad, discarded_body_has_the_same_clock)
 {
     struct rig *rig = rig_new();

@@ -511,6 +511,33 @@ TEST(h2_limits, body_that_stands_still_gets_408)
     h2_rig_free(rig);
 }
 
+/* What waits for a slow reader is not cut because the rest of its request does not come. */
+TEST(h2_limits, body_that_stands_still_does_not_cut_a_complete_response)
+{
+    for (int is_begun = 0; is_begun < 2; is_begun++) {
+        struct h2_rig *rig = h2_rig_new();
+        h2_headers(rig, 1, H2_POST, false);
+        if (is_begun)
+            h2_data(rig, 1, "x", false); /* the clock ran before the response did */
+        h2_turn(rig);
+        CHECK_INT(h2_respond(rig, 0, 200, false), ==, 0);
+        CHECK_INT(h2_write_zeros(rig, 0, 100000, true), ==, 0); /* the window is 65535 */
+        h2_turn(rig);
+        if (is_begun)
+            h2_data(rig, 1, "x", false);
+        h2_pass(rig, rig->config.body_timeout + PH_SEC);
+        CHECK_INT(rig->resets, ==, 0);
+        CHECK_INT(rig->stats.timeouts_body, ==, 0);
+        h2_window(rig, 0, 100000);
+        h2_window(rig, 1, 100000);
+        h2_turn(rig);
+        CHECK_INT(rig->data_bytes, ==, 100000);
+        CHECK_INT(rig->last_reset, ==, NGHTTP2_NO_ERROR);
+        CHECK_INT(rig->app.closed_clean, ==, 1);
+        h2_rig_free(rig);
+    }
+}
+
 TEST(h2_limits, body_may_wait_while_the_application_does_not_read)
 {
     struct h2_rig *rig = h2_rig_bare();

@@ -106,6 +106,24 @@ TEST(tcp_front, client_that_left_shows_at_the_next_write)
     world_stop(&world);
 }
 
+/* Nobody knows whether it will ever say anything; who began a moment ago is given that moment. */
+TEST(tcp_front, drain_does_not_wait_for_a_connection_that_says_nothing)
+{
+    static struct world world;
+    for (int is_tls = 0; is_tls < 2; is_tls++) {
+        world_start(&world,
+                    (const char *const[]){"bind", "127.0.0.1:0", "insecure_bind", "127.0.0.1:0",
+                                          "certfile", "cert", "h2c", "on", "handshake_timeout",
+                                          "3600000", "header_timeout", "3600000", NULL});
+        world_tcp(&world, is_tls ? "tls" : "tcp", "");
+        WORLD_UNTIL(&world, world_stats(&world).conns_accepted == 1);
+        ph_server_drain(world.server, 3600000);
+        WORLD_UNTIL(&world, world.stopped);
+        CHECK_INT(world_stats(&world).timeouts_handshake, ==, 0);
+        world_stop(&world);
+    }
+}
+
 TEST(tcp_front, cut_response_leaves_the_one_before_it_whole)
 {
     static struct world world;

@@ -39,6 +39,7 @@ PyObject *message_http_request(State *st, PyObject *body, bool more)
     return dict;
 }
 
+/* The id under both of its names, `stream_id` and `stream`: applications may use either. */
 static PyObject *stream_message(State *st, PyObject *type, uint64_t id)
 {
     PyObject *dict = message_of_type(st, type);
@@ -101,6 +102,8 @@ PyObject *message_drain(State *st, bool local)
     return dict;
 }
 
+/* The message leaves the inbox when its dict is made: without memory for that, it is still the next
+ * one. */
 PyObject *message_socket_receive(State *st, Inbox *inbox, bool text)
 {
     PyObject *dict = message_of_type(st, st->str.ws_receive);

@@ -219,6 +219,8 @@ static int core_exec(PyObject *module)
     return PyModule_AddStringConstant(module, "__version__", ph_version());
 }
 
+/* Names and empty_bytes are in no cycle, and objects that outlive tp_clear still ask for them: they
+ * go with the module, in core_free(). */
 static int core_traverse(PyObject *module, visitproc visit, void *arg)
 {
     const State *st = state_of(module);

@@ -61,6 +61,7 @@ static PyObject *next_message(Session *session)
     if (has_events(session)) {
         if (!list_is_empty(&session->controls))
             return control_next(session);
+        /* By turns: a flood of either must not starve the other. */
         bool datagram = session->datagrams.count > 0 &&
                         (session->datagram_turn || list_is_empty(&session->ready));
         session->datagram_turn = !datagram;
@@ -121,6 +122,7 @@ static void on_closed(Session *session, const ph_event *event)
             session->reason =
                 PyUnicode_DecodeUTF8((const char *)event->data, (Py_ssize_t)event->len, "replace");
     }
+    /* Our own close comes back with what it said, unless the peer cannot have heard it. */
     if (session->phase == SESSION_CLOSING && !event->clean) {
         session->code = 0;
         Py_CLEAR(session->reason);
@@ -137,6 +139,7 @@ static void on_stream(Session *session, const ph_event *event)
         return;
     }
     uint64_t id = ph_chan_id(event->chan);
+    /* RFC 9000 2.1: the second bit says that it is unidirectional. */
     Stream *stream = stream_new(session, event->chan, false, (id & 2) == 0);
     if (stream == NULL) {
         ph_chan_release(event->chan);
@@ -149,6 +152,8 @@ static void on_stream(Session *session, const ph_event *event)
     stream_update(stream);
 }
 
+/* An exception that is left set here and in the next is reported by pump.c: no call of the
+ * application is there to raise it in. */
 static void session_on_event(Channel *channel, ph_event *event)
 {
     Session *session = as_session(channel);
@@ -238,6 +243,8 @@ static void end_unanswered(Session *session, PyObject *exc, bool cancelled)
     session_reject(session, 500);
 }
 
+/* Who returns has said all it had to say: a close without a code. Who raised, or left a rejection
+ * unfinished, has not, and the peer must not take what it got for the whole. */
 static void end_answered(Session *session, PyObject *exc, bool cancelled)
 {
     ph_chan *chan = session->base.chan;
@@ -336,6 +343,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg)
     return rc != 0 ? rc : channel_traverse((Channel *)self, visit, arg);
 }
 
+/* Waiters may be in a cycle with the session. Streams are not: they stay for session_dealloc(). */
 static int session_clear(PyObject *self)
 {
     Session *session = (Session *)self;

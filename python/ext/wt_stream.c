@@ -14,6 +14,8 @@
 
 /* --- Table: linear probing, deletion by moving back, at most three quarters full --- */
 
+/* Ids of one kind are four apart: times a constant without structure (2^64 over the golden ratio)
+ * they spread over all slots. */
 static size_t slot_of(const Session *session, uint64_t id)
 {
     return (size_t)((id * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (session->table_cap - 1);
@@ -60,6 +62,8 @@ static int table_reserve(Session *session)
     return 0;
 }
 
+/* Each stream behind the hole moves into it if its home is not after the hole: no lookup meets an
+ * empty slot before what it looks for, and no tombstones pile up in long sessions. */
 static void table_remove(Session *session, const Stream *stream)
 {
     size_t mask = session->table_cap - 1;
@@ -147,6 +151,7 @@ static void stream_free(Stream *stream)
     Session *session = stream->session;
     if (stream->opened)
         table_remove(session, stream);
+    /* A late send() to it is no mistake: the application may not have read of the stop yet. */
     if (stream->opened && stream->peer_stopped && !stream->out_over) {
         session->stopped[session->stopped_next] = stream->id + 1;
         session->stopped_next = (session->stopped_next + 1) % STOPPED_REMEMBERED;

@@ -121,6 +121,8 @@ static void on_stream_closed(void *self, struct ph_wt_stream *stream)
     (void)self;
     struct ph_chan *chan = ph_wt_stream_user(stream);
     const struct ph_chan_io *io = &chan->io;
+    /* Whole is a direction that does not exist or that got to its FIN; a FIN of ours that a reset
+     * or the peer's stop overtook (tx_done) did not. */
     bool read_whole = !can_read(chan) || (io->rx_ended && !io->rx_reset);
     bool written_whole = !can_write(chan) || (io->fin_out && !io->tx_done);
     uint64_t code = io->rx_reset ? io->reset_code : io->peer_stopped ? io->stop_code : 0;
@@ -210,7 +212,7 @@ static void session_open(struct ph_chan *session, struct ph_chan *stream)
         ph_wt_session_open(session->io.engine.session, stream->is_bidi, stream);
     if (engine == NULL)
         ph_chan_io_closed(stream, false, false, 0, NULL, 0);
-    else if ((stream->io.pending & PH_PEND_CLOSED) == 0)
+    else if ((stream->io.pending & PH_PEND_CLOSED) == 0) /* it may have ended inside the call */
         stream->io.engine.stream = engine;
 }
 
@@ -238,6 +240,7 @@ static void session_reset(struct ph_chan *chan, uint64_t code)
     ph_wt_session_reset(chan->io.engine.session, code);
 }
 
+/* An application that lets go without a close has failed: the peer gets no clean end. */
 static void session_release(struct ph_chan *chan)
 {
     if (!chan->io.fin_out && !chan->io.reset_sent)
@@ -303,6 +306,8 @@ static void stream_release(struct ph_chan *chan)
         ph_wt_stream_stop(io->engine.stream, 0);
 }
 
+/* Only now does the peer get credit for another stream: it cannot have more of them at once than
+ * were allowed, however slowly the application reads. */
 static void stream_delivered(struct ph_chan *chan)
 {
     struct ph_wt_session *session = session_of(chan->parent);

@@ -118,6 +118,8 @@ void ph_h3_claim_stream(struct ph_h3_conn *conn, struct ph_quic_stream *stream,
 
 /* --- The end of connections and requests --- */
 
+/* Claims and streams look at the connection when they end, and claims at what the extension keeps
+ * for it: the extension is told last. */
 static void conn_fini(struct ph_h3_conn *conn)
 {
     struct ph_h3 *h3 = conn->h3;
@@ -289,6 +291,7 @@ static void expire_drain(struct ph_h3 *h3, uint64_t now)
 
 /* --- Deadlines --- */
 
+/* All of a list have the same timeout, so that the first of it is due first. */
 static void expire_list(struct ph_link *list, uint64_t now)
 {
     while (!ph_list_is_empty(list)) {
@@ -438,6 +441,7 @@ static void on_acked(void *self, struct ph_quic_stream *stream, size_t n)
     struct ph_h3 *h3 = self;
     struct ph_h3_conn *conn = ph_quic_conn_user(ph_quic_stream_conn(stream));
     struct ph_h3_claim *claim = ph_quic_stream_user(stream);
+    /* After an error, too: whoever counts what is unacknowledged goes on until the end. */
     if (conn == NULL || conn->closed || claim == NULL || claim == &h3->ignored)
         return;
     ph_h3_enter(h3);

@@ -61,6 +61,8 @@ bool ph_field_value_is_valid(const char *p, size_t n)
     return n == 0 || (p[0] != ' ' && p[0] != '\t' && p[n - 1] != ' ' && p[n - 1] != '\t');
 }
 
+/* Items of RFC 9110 5.6.1; parameters behind ";" do not count. Quoted strings are not looked for:
+ * the lists that are asked have none, and a comma in one could at most give them an item more. */
 bool ph_list_has(const char *p, size_t n, const char *token)
 {
     size_t at = 0;
@@ -92,6 +94,7 @@ static bool is_one_of(const char *name, size_t n, const char *const *names, size
     return false;
 }
 
+/* RFC 9113 8.2.2, RFC 9114 4.2. `te` is one as well, but may say "trailers": see head.c. */
 bool ph_field_is_connection_specific(const char *name, size_t n)
 {
     static const char *const names[] = {"connection", "keep-alive", "proxy-connection",
@@ -116,7 +119,7 @@ int ph_content_length_parse(const char *p, size_t n, uint64_t *out)
             return PH_E_MALFORMED;
         v = v * 10 + (uint64_t)(p[i] - '0');
     }
-    if (v >> 63 != 0)
+    if (v >> 63 != 0) /* others count in signed numbers: what fits there means the same to all */
         return PH_E_MALFORMED;
     *out = v;
     return 0;

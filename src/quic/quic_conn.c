@@ -128,6 +128,7 @@ struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const stru
         settings.tokenlen = hd->tokenlen;
         settings.token_type = accept->token_type;
     }
+    /* RFC 9000 7.3: by these the client sees that nobody changed the ids on the way. */
     params.original_dcid = accept->odcid != NULL ? *accept->odcid : hd->dcid;
     params.original_dcid_present = 1;
     if (accept->odcid != NULL) {
@@ -148,6 +149,7 @@ struct ph_quic_conn *ph_quic_conn_accept(struct ph_quic_endpoint *ep, const stru
     if (accept->token_valid)
         ph_quic_conn_enter_peer(conn); /* there was room a moment ago */
     ph_quic_conn_cid_add(conn, &scid);
+    /* The client goes on with the id it made up until it has heard of ours. */
     if (ph_cidmap_get(&ep->cids, hd->dcid.data, hd->dcid.datalen) == NULL) {
         conn->odcid = hd->dcid;
         ph_cidmap_put(&ep->cids, hd->dcid.data, hd->dcid.datalen, conn);
@@ -398,7 +400,7 @@ void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr)
     case NGTCP2_ERR_DRAINING:
         end_by_peer(conn);
         break;
-    case NGTCP2_ERR_IDLE_CLOSE:
+    case NGTCP2_ERR_IDLE_CLOSE: /* RFC 9000 10.1: silently, the peer has given up as well */
         conn->silent = true;
         ph_count(conn->ep->stats, timeouts_idle);
         want_end(conn, PH_QUIC_END_IDLE, false, 0, NULL, 0);
@@ -512,6 +514,8 @@ static void feed_closing(struct ph_quic_conn *conn)
     ph_quic_mark_dirty(conn);
 }
 
+/* Each new address costs a validation of it (RFC 9000 9.3), and whoever sees packets can send them
+ * on from any address. */
 static bool path_is_allowed(struct ph_quic_conn *conn, const struct ph_path *path)
 {
     if (ph_addr_equal(&conn->path.remote, &path->remote))
@@ -541,7 +545,7 @@ void ph_quic_conn_feed(struct ph_quic_conn *conn, const struct ph_path *path, ui
     ph_quic_conn_end_feed(conn);
     if (rv != 0 && !conn->end_wanted)
         ph_quic_conn_fail(conn, rv);
-    if (rv == 0)
+    if (rv == 0) /* the library knows which packets from elsewhere move it: RFC 9000 9.3 */
         ph_quic_path_in(&conn->path, ngtcp2_conn_get_path(conn->qc));
     ph_quic_mark_dirty(conn);
     ph_quic_conn_settle(conn);
@@ -557,6 +561,7 @@ void ph_quic_conn_expire(struct ph_quic_conn *conn)
     }
     if (conn->state != PH_QUIC_LIVE)
         return;
+    /* Or the deadline was one of the streams: see ph_quic_conn_rearm(). */
     if (ngtcp2_conn_get_expiry(conn->qc) <= now) {
         int rv = ngtcp2_conn_handle_expiry(conn->qc, now);
         if (rv != 0)

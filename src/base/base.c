@@ -4,7 +4,8 @@
  * Not in the data path itself: everything else stands on it. Invariants:
  * - ph_random() never fails; a process that cannot have entropy stops;
  * - the only process-wide mutable state are the live-object counters (atomic) and one pointer a
- *   thread, which says where log lines and homeward buffers of that thread go;
+ *   thread, which says where log lines and homeward buffers of that thread go and what it has in
+ *   reserve;
  * - ph_log() formats nothing when nobody listens at that level.
  */
 #include "base.h"

@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -360,32 +360,6 @@ async def test_half_open_max() -> None:
         assert server.server.stats()["conns_accepted"] == 2
 
 
-UNKNOWN_VERSION = b"\xc0\x1a\x2a\x3a\x4a\x08" + bytes(8) + b"\x08" + bytes(8) + bytes(1200)
-OF_NOBODY = b"\x40" + bytes(18) + bytes(100)
-
-RATES: dict[str, tuple[str, Callable[[RawClients], Any], dict[str, Any]]] = {
-    "vn_rate": ("version_negotiations", lambda c: c.socket.send(UNKNOWN_VERSION), {}),
-    "reset_rate": ("resets_sent", lambda c: c.socket.send(OF_NOBODY), {}),
-    "retry_rate": ("retries_sent", RawClients.hello, {"retry": "always"}),
-}
-
-
-@pytest.mark.parametrize("option", RATES)
-@aio
-async def test_rates_of_stateless_answers(option: str) -> None:
-    """As many at once as in a second; what comes in more time than that may be answered again."""
-    counter, provoke, more = RATES[option]
-    async with raw_clients(**{option: 3}, **more) as (server, clients):
-        start = time.monotonic()
-        for _ in range(3):
-            provoke(clients)
-        await until_stats(lambda stats: stats[counter] == 3)
-        while not (stats := server.server.stats())["packets_dropped"]:
-            provoke(clients)
-            await asyncio.sleep(0.01)
-        assert stats[counter] <= 3 + 3 * (time.monotonic() - start)
-
-
 @aio
 async def test_glitch_burst_and_rate() -> None:
     options = {"glitch_burst": 100, "glitch_rate": 1}
@@ -615,6 +589,7 @@ async def test_backlog_and_udp_buffer_reach_the_kernel() -> None:
 HERE = "asgi/test_limit_values.py"
 LIMITS = "asgi/test_limits.py"
 PENDING = "asgi/test_wt_pending.py"
+RATES = "sim/test_sim_quic_rates.c"
 H2, H2_SETTINGS = "unit/test_h2_limits.c", "unit/test_h2_settings.c"
 WS = "unit/test_ws.c"
 WT = "sim/test_sim_wt_limits.c"
@@ -676,9 +651,9 @@ COVERED = {
         "a_window_grows_with_its_reader_up_to_the_maximum",
     ),
     "max_datagram_frame": (HERE, "test_max_datagram_frame"),
-    "vn_rate": (HERE, "test_rates_of_stateless_answers"),
-    "retry_rate": (HERE, "test_rates_of_stateless_answers"),
-    "reset_rate": (HERE, "test_rates_of_stateless_answers"),
+    "vn_rate": (RATES, "stateless_answers_up_to_their_rate_and_one_more"),
+    "retry_rate": (RATES, "stateless_answers_up_to_their_rate_and_one_more"),
+    "reset_rate": (RATES, "stateless_answers_up_to_their_rate_and_one_more"),
     "glitch_burst": (H2, "frames_without_progress_have_a_budget"),
     "glitch_rate": (H2, "frames_without_progress_have_a_budget"),
     "cancel_burst": (

@@ -2,9 +2,11 @@
 #include "hostile.h"
 
 #include <gnutls/gnutls.h>
+#include <malloc.h>
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
+#include <stdlib.h>
 
 enum { PACKET = 1200, FILLER = 1100 };
 
@@ -193,6 +195,19 @@ void hostile_send_now(struct hostile *hostile, const void *frames, size_t n)
     hostile->frames = NULL;
 }
 
+void hostile_skip(struct hostile *hostile)
+{
+    uint8_t buf[2 * PACKET];
+    ngtcp2_ssize len = 0;
+    for (int i = 0; i < 1000 && len == 0 && !hostile->closed; i++) {
+        len = write_filler(hostile, buf, sizeof(buf));
+        PH_ASSERT(len >= 0);
+        if (len == 0)
+            sim_run_for(hostile->sim, 1 * PH_MSEC);
+    }
+    PH_ASSERT(len > 0 || hostile->closed);
+}
+
 void hostile_open(struct hostile *hostile, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -206,6 +221,55 @@ void hostile_send(struct hostile *hostile, const void *frames, size_t n)
 {
     hostile_send_now(hostile, frames, n);
     sim_run_for(hostile->sim, 100 * PH_MSEC);
+}
+
+/* --- Memory --- */
+
+static size_t owned; /* bytes */
+
+static void *own(void *p)
+{
+    owned += p != NULL ? malloc_usable_size(p) : 0;
+    return p;
+}
+
+static void disown(void *p)
+{
+    owned -= p != NULL ? malloc_usable_size(p) : 0;
+}
+
+static void *mem_malloc(size_t n, void *self)
+{
+    (void)self;
+    return own(malloc(n));
+}
+
+static void *mem_calloc(size_t n, size_t size, void *self)
+{
+    (void)self;
+    return own(calloc(n, size));
+}
+
+static void *mem_realloc(void *p, size_t n, void *self)
+{
+    (void)self;
+    disown(p);
+    return own(realloc(p, n));
+}
+
+static void mem_free(void *p, void *self)
+{
+    (void)self;
+    disown(p);
+    free(p);
+}
+
+static const ngtcp2_mem mem = {
+    .malloc = mem_malloc, .free = mem_free, .calloc = mem_calloc, .realloc = mem_realloc};
+
+size_t hostile_memory(void)
+{
+    return owned;
 }
 
 /* --- Life --- */
@@ -271,7 +335,7 @@ struct hostile *hostile_new(struct sim *sim, struct sim_node *server, struct ph_
     on_rand(scid.data, scid.datalen, NULL);
     path_of(hostile, &path);
     int rv = ngtcp2_conn_client_new(&hostile->qc, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1,
-                                    &callbacks, &settings, &params, NULL, hostile);
+                                    &callbacks, &settings, &params, &mem, hostile);
     PH_ASSERT(rv == 0);
     rv = ph_tls_quic_new(&hostile->tls, cred, false, "h3", "localhost");
     PH_ASSERT(rv == 0);

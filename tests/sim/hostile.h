@@ -32,6 +32,10 @@ void hostile_open(struct hostile *hostile, unsigned n);
 void hostile_send(struct hostile *hostile, const void *frames, size_t n);
 /* The same without waiting afterwards. */
 void hostile_send_now(struct hostile *hostile, const void *frames, size_t n);
+/* Bytes that it holds itself: it keeps a record of what it sent. */
+size_t hostile_memory(void);
+/* Uses up a packet number: its packet is not sent. */
+void hostile_skip(struct hostile *hostile);
 /* The NEW_TOKEN that came; its length, 0: none. */
 size_t hostile_token(const struct hostile *hostile, uint8_t *out, size_t cap);
 /* The server closed the connection: its code, and whether it is an application's. */

@@ -3,6 +3,7 @@
 
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -307,6 +308,13 @@ int sim_connect(struct sim_node *client, struct sim_node *server, struct ph_tls_
 {
     struct ph_path path = {.local = client->addr, .remote = server->public, .sock = client};
     return ph_quic_endpoint_connect(client->ep, conn, &path, cred, "localhost", client->sim->now);
+}
+
+/* --- Memory --- */
+
+size_t sim_memory(void)
+{
+    return mallinfo2().uordblks;
 }
 
 /* --- Time --- */

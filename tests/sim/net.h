@@ -122,6 +122,9 @@ bool sim_step(struct sim *sim, uint64_t until);
 bool sim_run_until(struct sim *sim, bool (*condition)(void *arg), void *arg, uint64_t limit);
 void sim_run_for(struct sim *sim, uint64_t duration);
 
+/* Bytes of memory in use by this process. 0 where the allocator does not say (sanitizers). */
+size_t sim_memory(void);
+
 /* --- Credentials --- */
 
 /* A fresh Ed25519 server certificate, or client credentials that trust anything. Caller owns one

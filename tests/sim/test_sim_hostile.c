@@ -564,3 +564,60 @@ TEST(sim_hostile, B8_bytes_between_gaps_are_bounded)
     CHECK_INT(offset, <, 40000); /* by the number of gaps, long before the window is full */
     siege_end(&siege);
 }
+
+/* Every second packet number is missing, so that what came is thousands of ranges. */
+TEST(sim_hostile, B7_ranges_of_packet_numbers_are_bounded)
+{
+    enum { RANGES = 3000 };
+    struct siege siege;
+    uint64_t code;
+    bool app;
+    siege_init(&siege);
+    siege_start(&siege);
+    size_t held = sim_memory() - hostile_memory();
+    for (int i = 0; i < RANGES; i++) {
+        hostile_send_now(siege.hostile, "\x01", 1);
+        hostile_skip(siege.hostile);
+    }
+    sim_run_for(siege.pair.sim, 1 * PH_SEC);
+    CHECK(!hostile_is_closed(siege.hostile, &code, &app));
+    CHECK_INT(sim_memory() - hostile_memory(), <, held + 16384);
+    hostile_send(siege.hostile, "\x0b\x02\x02hi", 5); /* and it is of use still */
+    CHECK_INT(siege.pair.server.logs_count, ==, 1);
+    CHECK(siege.pair.server.logs[0]->fin);
+    siege_end(&siege);
+}
+
+/* Acknowledgements of 64 ranges, again and again, of what was acknowledged long ago. */
+TEST(sim_hostile, B7_acknowledgements_of_many_ranges_are_borne)
+{
+    enum { RANGES = 64, TIMES = 2000 };
+    struct siege siege;
+    uint64_t code;
+    bool app;
+    uint8_t frame[8 + 2 * RANGES], *p = frame;
+    siege_init(&siege);
+    siege_start(&siege);
+    struct quic_log *log = quic_app_open(&siege.pair.server, false);
+    quic_write_pattern(log->stream, 400000, 1, true); /* something to acknowledge */
+    sim_run_for(siege.pair.sim, 1 * PH_SEC);
+    CHECK_INT(siege.pair.server_node->packets_out, >, 2 * RANGES + 10);
+    size_t held = sim_memory() - hostile_memory();
+    *p++ = 0x02;
+    p = ph_varint_put(p, 2 * RANGES); /* the largest; no delay */
+    *p++ = 0;
+    p = ph_varint_put(p, RANGES - 1);
+    *p++ = 0;
+    for (int i = 1; i < RANGES; i++) { /* one is missing, one is there */
+        *p++ = 0;
+        *p++ = 0;
+    }
+    for (int i = 0; i < TIMES; i++)
+        hostile_send_now(siege.hostile, frame, (size_t)(p - frame));
+    sim_run_for(siege.pair.sim, 1 * PH_SEC);
+    CHECK(!hostile_is_closed(siege.hostile, &code, &app));
+    CHECK_INT(sim_memory() - hostile_memory(), <, held + 16384);
+    hostile_send(siege.hostile, "\x0b\x02\x02hi", 5);
+    CHECK_INT(siege.pair.server.logs_count, ==, 2);
+    siege_end(&siege);
+}

@@ -74,8 +74,9 @@ PH_API const char *ph_strerror(int code);
 /* A reference-counted run of bytes. Immutable once it was given to a channel. */
 typedef struct ph_buf ph_buf;
 
-/* Called when the last reference to a wrapped buffer is gone. Always on the consumer thread (inside
- * ph_server_next()) or on the thread that dropped the last reference, never on the I/O thread. */
+/* Called when the last reference to a wrapped buffer is gone: on the consumer thread, inside a call
+ * that takes the server or a channel, or on the thread that dropped the last reference; never on
+ * the I/O thread. It may say more, but not free the server. */
 typedef void (*ph_buf_release_fn)(void *ctx);
 
 /* A new buffer with room for `cap` bytes and length 0. Caller owns one reference. Never NULL. Any

@@ -120,15 +120,16 @@ void inbox_fini(Inbox *inbox)
 
 /* --- Payloads on their way out --- */
 
-/* The core is done with wrapped bytes. It says so inside ph_server_next(), or inside a call that
- * dropped the last reference; the extension makes all of these with the interpreter lock held. */
+/* The core is done with wrapped bytes. It says so inside ph_server_next(), a flush that writes at
+ * once, or a call that dropped the last reference; the extension makes all of these with the
+ * interpreter lock held. */
 static void release_bytes(void *ctx)
 {
     Py_DECREF((PyObject *)ctx);
 }
 
 /* bytes cannot change and are wrapped; everything else may change after send() and is copied. So is
- * an object of a subclass: its end could run code of the application inside ph_server_next(). */
+ * an object of a subclass: its end could run code of the application inside the core. */
 int payload_read(PyObject *obj, const char *what, ph_buf **out, size_t *len)
 {
     *out = NULL;

@@ -317,8 +317,8 @@ void ph_sliceq_advance(struct ph_sliceq *q, size_t n); /* moves the cursor; n <=
 void ph_sliceq_drop(struct ph_sliceq *q,
                     size_t n); /* drops sent bytes from the head; n <= bytes-unsent */
 void ph_sliceq_drop_unsent(struct ph_sliceq *q); /* forgets what was not sent */
-/* Moves n bytes from the head of `from`, of which nothing may be sent and kept, to the end of `to`;
- * references, not bytes. */
+/* Moves n bytes in memory from the head of `from`, of which nothing may be sent and kept, to the
+ * end of `to`; references, not bytes. */
 void ph_sliceq_move(struct ph_sliceq *to, struct ph_sliceq *from, size_t n);
 
 /* --- Ring and bell --- */

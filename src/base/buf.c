@@ -335,6 +335,7 @@ void ph_sliceq_move(struct ph_sliceq *to, struct ph_sliceq *from, size_t n)
     PH_ASSERT(from->bytes == from->unsent && n <= from->unsent);
     while (n > 0) {
         const struct ph_slice *slice = slice_at(from, 0);
+        PH_ASSERT(slice->p != NULL); /* a part of a file's slice would name its beginning */
         size_t part = PH_MIN(n, slice->n - from->head_off);
         struct ph_slice moved = {.buf = slice->buf, .p = slice->p + from->head_off, .n = part};
         if (moved.buf != NULL)

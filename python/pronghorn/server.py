@@ -89,7 +89,7 @@ class Server:
         self._watch = LoopWatch(0.0, 0.0)
         self._endpoint: metrics.Endpoint | None = None
         self._should_exit = False
-        self._has_signals = False
+        self._was_signalled = False
         self._failure: BaseException | None = None
         self._sockets: list[socket.socket] = []
         self._serving: asyncio.Task[None] | None = None
@@ -415,7 +415,7 @@ class Server:
     async def _wait_for_end(self, deadline: float, every: float) -> None:
         """Until connections and tasks have ended; meanwhile says which have not."""
         assert self._core is not None and self._loop is not None
-        hint = ", a second signal stops at once" if self._has_signals else ""
+        hint = ", a second signal stops at once" if self._was_signalled else ""
         while not self._force.is_set():
             left, tasks = deadline - self._loop.time(), self._core.tasks()
             stopped = self._stopped.is_set()
@@ -477,7 +477,6 @@ class Server:
             yield
             return
         assert self._loop is not None
-        self._has_signals = True
         loop, count, last = self._loop, 0, (0, -SIGNAL_ECHO)
 
         def on_signal(number: int, frame: object) -> None:
@@ -512,6 +511,7 @@ class Server:
 
     def _on_signal(self, name: str, count: int) -> None:
         if count == 1:
+            self._was_signalled = True
             log.log.info("signal name=%s: finishing what is under way, again to stop at once", name)
             self.shutdown()
         else:

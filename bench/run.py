@@ -123,14 +123,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=15433)
     options = parser.parse_args()
 
-    certs = tempfile.mkdtemp(prefix="pronghorn-bench-")
-    cert, key, _ = _core.dev_certificate(certs)
     ours, peers = options.port, options.port + 1
-    pronghorn = [sys.executable, "-m", "pronghorn", "bench.app:app", "--certfile", cert]
-    pronghorn += ["--keyfile", key, "--bind", "127.0.0.1:0", "--quic-bind", f"127.0.0.1:{ours}"]
-    peer = [sys.executable, "bench/peer_aioquic.py", str(peers), cert, key]
-    with server(pronghorn, "ready") as us, server(peer, "listening") as them:
-        compare("aioquic", LOADS, options.rounds, options.client, (ours, us), (peers, them))
+    with tempfile.TemporaryDirectory(prefix="pronghorn-bench-") as certs:
+        cert, key, _ = _core.dev_certificate(certs)
+        pronghorn = [sys.executable, "-m", "pronghorn", "bench.app:app", "--certfile", cert]
+        pronghorn += ["--keyfile", key, "--bind", "127.0.0.1:0"]
+        pronghorn += ["--quic-bind", f"127.0.0.1:{ours}"]
+        peer = [sys.executable, "bench/peer_aioquic.py", str(peers), cert, key]
+        with server(pronghorn, "ready") as us, server(peer, "listening") as them:
+            compare("aioquic", LOADS, options.rounds, options.client, (ours, us), (peers, them))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,11 @@ class Figures:
 class Peer:
     name: str
     process: subprocess.Popen[bytes]
-    port: int
+    port: int  # 0: none
     tls_port: int  # 0: none
+
+    def port_for(self, load: Load) -> int:
+        return self.tls_port if load.http2 else self.port
 
     def cpu_seconds(self) -> float:
         """Of its process and those below it."""
@@ -107,16 +110,8 @@ def command(name: str, tools: Path, port: int, tls: int, cert: str, key: str) ->
         quiet = ["--no-access-log", "--log-level", "error", "--lifespan", "off"]
         return [[str(tools / "uvicorn"), APP, *options, *quiet]]
     if name == "granian":
-        common = [
-            "--interface",
-            "asginl",
-            APP,
-            "--loop",
-            "uvloop",
-            "--no-ws",
-            "--log-level",
-            "error",
-        ]
+        common = ["--interface", "asginl", APP, "--loop", "uvloop", "--no-ws"]
+        common += ["--log-level", "error"]
         secure = ["--ssl-certificate", cert, "--ssl-keyfile", key]
         start = [str(tools / "granian"), *common, "--port"]
         return [[*start, str(port)], [*start, str(tls), *secure]]
@@ -141,8 +136,9 @@ def serving(name: str, tools: Path, cert: str, key: str) -> Iterator[list[Peer]]
             stack.callback(process.wait)
             stack.callback(process.terminate)
             wait_for(port if number == 0 else tls, process)
+            plain = port if number == 0 else 0
             both = len(commands) == 1 and name != "uvicorn"
-            peers.append(Peer(name, process, port, tls if both or number == 1 else 0))
+            peers.append(Peer(name, process, plain, tls if both or number == 1 else 0))
         yield peers
 
 
@@ -174,9 +170,9 @@ POST_SCRIPT = 'wrk.method = "POST"\nwrk.body = string.rep("x", %d)\n'
 
 def measure(load: Load, peer: Peer, seconds: int, into: Figures, folder: Path) -> None:
     before, begun = peer.cpu_seconds(), time.monotonic()
+    at = f"127.0.0.1:{peer.port_for(load)}{load.path}"
     if load.http2:
-        url = f"https://127.0.0.1:{peer.tls_port}{load.path}"
-        line = ["h2load", "-t1", f"-c{load.connections}", "-m32", f"-D{seconds}", url]
+        line = ["h2load", "-t1", f"-c{load.connections}", "-m32", f"-D{seconds}", f"https://{at}"]
         rate = run_client(line, r", ([\d.]+) req/s")
     else:
         line = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}"]
@@ -184,7 +180,7 @@ def measure(load: Load, peer: Peer, seconds: int, into: Figures, folder: Path) -
             script = folder / "post.lua"
             script.write_text(POST_SCRIPT % load.post)
             line += ["-s", str(script)]
-        rate = run_client([*line, f"http://127.0.0.1:{peer.port}{load.path}"], r"c: +([\d.]+)")
+        rate = run_client([*line, f"http://{at}"], r"c: +([\d.]+)")
     into.rates.append(rate)
     spent = time.monotonic() - begun
     into.cpu.append((peer.cpu_seconds() - before) * 1e6 / max(1.0, rate * min(spent, seconds)))
@@ -197,12 +193,13 @@ def main() -> None:
     parser.add_argument("--tools", type=Path, default=ROOT / "build/bench-venv/bin")
     options = parser.parse_args()
 
-    folder = Path(tempfile.mkdtemp(prefix="pronghorn-bench-"))
-    cert, key = make_certificate(folder)
     results: dict[tuple[str, str], Figures] = {}
     names = ["pronghorn"]
     names += [n for n in ("uvicorn", "granian", "hypercorn") if (options.tools / n).exists()]
     with contextlib.ExitStack() as stack:
+        made = stack.enter_context(tempfile.TemporaryDirectory(prefix="pronghorn-bench-"))
+        folder = Path(made)
+        cert, key = make_certificate(folder)
         peers = [
             peer
             for name in names
@@ -211,11 +208,7 @@ def main() -> None:
         for number in range(options.rounds):
             for load in LOADS:
                 for peer in peers:
-                    if (
-                        peer.tls_port == 0
-                        if load.http2
-                        else peer.tls_port and peer.name == "granian"
-                    ):
+                    if peer.port_for(load) == 0:
                         continue
                     figures = results.setdefault((load.name, peer.name), Figures())
                     measure(load, peer, options.seconds, figures, folder)

@@ -13,11 +13,7 @@ tools/build.sh release -Dbuildtype=release -Dpython=true
 missing=()
 command -v wrk >/dev/null || missing+=(wrk)
 command -v h2load >/dev/null || missing+=(nghttp2-client)
-if [ ${#missing[@]} -gt 0 ]; then
-    sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-fi
+[ ${#missing[@]} = 0 ] || as_root apt-get install -q -y --no-install-recommends "${missing[@]}"
 PEERS=$ROOT/build/bench-venv
 if [ ! -x "$PEERS/bin/uvicorn" ]; then
     "$VENV/bin/python" -m venv --clear "$PEERS"

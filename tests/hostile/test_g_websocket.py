@@ -458,9 +458,11 @@ def test_F21_frames_that_came_with_the_handshake(stand: Stand) -> None:
 
 
 def test_F21_denied_upgrades_leave_nothing_open(stand: Stand) -> None:
-    with stand.attack(calls=1):
-        outcome = stand.ask(handshake("/deny") + ws(TEXT, b"early"), finish=True)
-        assert outcome.statuses[0] == 403
+    with stand.attack(calls=1), stand.dial() as peer:
+        peer.say(handshake("/deny") + ws(TEXT, b"early"))
+        assert peer.answer().status == 403
+        peer.finish()  # not before: a client that ends its side has left
+        peer.rest_of_bytes()
 
 
 # --- G9, G10 --------------------------------------------------------------------------------------

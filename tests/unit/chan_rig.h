@@ -1,9 +1,10 @@
 /*
  * chan_rig.h - both halves of channels in one thread, without sockets: a pipe, and a fake engine
- * that takes what channels give it and lets go of it when told. Used by test_chan.c and
+ * that takes what channels give it and lets go of it when told. Used by the tests of channels and
  * fuzz_chan.c.
  *
- *      test -> ph_chan_*() -> rig_io() -> fake engine        test -> rig_next() <- ph_chan_io_*()
+ *      test -> ph_chan_*() -> rig_io() -> fake engine
+ *      test -> rig_ack(), ph_chan_io_*() -> rig_io() -> ph_pipe_next_event()
  */
 #ifndef PH_CHAN_RIG_H
 #define PH_CHAN_RIG_H

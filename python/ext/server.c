@@ -137,6 +137,7 @@ static int take_root_path(Server *server, PyObject *root_path)
     return server->root_path_bytes == NULL ? -1 : 0;
 }
 
+/* Its methods are bound once: each request needs them, and a bound method is an object. */
 static int take_loop(Server *server, PyObject *loop)
 {
     server->loop = Py_NewRef(loop);
@@ -412,6 +413,8 @@ static PyObject *server_tasks(PyObject *self, PyObject *Py_UNUSED(unused))
     return list;
 }
 
+/* is_cancelling: a task that ends without an answer from here on is no fault of the application's,
+ * and is not reported. */
 static PyObject *server_cancel_all(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     PyObject *tasks = server_tasks(self, NULL);
@@ -493,6 +496,7 @@ static PyObject *server_open_siblings(PyObject *self, PyObject *Py_UNUSED(unused
     return list;
 }
 
+/* False: the kernel does not do it, and the workers pass packets on. */
 static PyObject *server_steer(PyObject *self, PyObject *args)
 {
     const Server *server = (Server *)self;

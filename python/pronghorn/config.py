@@ -119,9 +119,6 @@ class Config(CoreOptions):
             raise ConfigError("options: not a mapping from option names to values (docs/limits.md)")
         if self.bind is not None and (self.host is not None or self.port is not None):
             raise ConfigError("bind: says the same as host and port; give one or the other")
-        for name in ("reload_dir", "reload_include", "reload_exclude"):
-            if getattr(self, name) is not None and not self.reload:
-                raise ConfigError(f"{name}: has no use without reload")
         for name in ("log_file", "access_log_file"):
             if getattr(self, name) is not None and self.log_config is not None:
                 raise ConfigError(f"{name}: has no use with log_config, which says where lines go")

@@ -45,6 +45,11 @@ def import_object(option: str, target: str, app_dir: str | os.PathLike[str]) -> 
     module_name, colon, attribute = target.partition(":")
     if not colon or not module_name or not attribute:
         raise ConfigError(f"{option}: {target!r} is not MODULE:ATTRIBUTE, such as main:app")
+    if attribute.endswith("()"):
+        name = target.removesuffix("()")
+        raise ConfigError(
+            f"{option}: {target!r} is no name: write {name} and say that it is a factory"
+        )
     check_module_name(option, target, module_name, attribute)
     folder = os.path.abspath(app_dir)
     if not os.path.isdir(folder):

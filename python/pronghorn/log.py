@@ -118,6 +118,20 @@ def configure(config: Config) -> None:
         take_uvicorns_names(config)
     elif config.log_config is None and not log.handlers and not logging.getLogger().handlers:
         add_handler(log, Handler(), config, is_coloured(config.use_colors))
+    if names != "uvicorn" and config.log_config is None:
+        show_lines_to_uvicorn()
+
+
+def show_lines_to_uvicorn() -> None:
+    """What applications log as `uvicorn.error`, as they are advised to, goes where our lines go."""
+    uvicorn = logging.getLogger("uvicorn")
+    ours = [handler for handler in log.handlers if isinstance(handler, Handler)]
+    if uvicorn.handlers or logging.getLogger().handlers or not ours:
+        return
+    for handler in ours:
+        uvicorn.addHandler(handler)
+    uvicorn.setLevel(log.level)
+    uvicorn.propagate = False
 
 
 def add_handler(logger: logging.Logger, handler: Handler, config: Config, colour: bool) -> None:

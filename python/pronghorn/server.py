@@ -66,13 +66,11 @@ class Server:
     clean.
     """
 
-    def __init__(self, app: App | str | Config, config: Config | None = None) -> None:
+    def __init__(self, app: App | str | Config | None = None, config: Config | None = None) -> None:
         if isinstance(app, Config):
-            self.app: App | str = app.app
-            self.config = app
-        else:
-            self.app = app
-            self.config = config if config is not None else Config()
+            app, config = None, app
+        self.config = config if config is not None else Config()
+        self.app: App | str | None = app if app is not None else self.config.app
         self.started = Started()
         self.exit_code = 0
         self._certificates: Certificates | None = None
@@ -196,6 +194,8 @@ class Server:
         """serve() in an event loop of its own (config.loop), with signals; the exit code.
         ConfigError, StartupError."""
         self.config.validate()
+        if is_in_a_loop():
+            raise RuntimeError("an event loop is running here already: await serve(app, config)")
         factory = loop_factory(self.config.loop, self.config.app_dir)
         try:
             run_in_loop(self.serve(handle_signals=True), factory, self.patience)
@@ -546,6 +546,7 @@ def run(app: App | str, config: Config | None = None, **options: Any) -> int:
 
 def run_or_raise(app: App | str, config: Config) -> int:
     config.validate()
+    warn_of_reload(config)
     if config.reload:
         from .reload import run_reloading
 
@@ -555,6 +556,22 @@ def run_or_raise(app: App | str, config: Config) -> int:
 
         return Supervisor(app, config).run()
     return Server(app, config).run()
+
+
+def warn_of_reload(config: Config) -> None:
+    """Folders are named where only some of those who use the file reload."""
+    for name in ("reload_dir", "reload_include", "reload_exclude"):
+        if getattr(config, name) is not None and not config.reload:
+            log.configure(config)
+            log.log.warning("%s: has no effect without reload", name)
+
+
+def is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def loop_factory(

@@ -101,6 +101,7 @@ def test_a_loop_of_ones_own(folder):
         ("nowhere:Loop", 3, "no module 'nowhere'"),
         ("main:Nothing", 3, "module 'main' has no attribute 'Nothing'"),
         ("main:MAIN", 3, "module 'main' has no attribute 'MAIN'"),
+        ("main:Loop()", 2, "loop: 'main:Loop()' is no name: write main:Loop"),
         ("main.py:Loop", 2, "loop: 'main.py:Loop' names a file, not a module: write main:Loop"),
     ],
 )

@@ -292,6 +292,25 @@ def test_a_configuration_of_both_is_ours_unless_told(folder):
     assert "D uvicorn.error INFO ready" in serve_once(folder, "--log-config", "log.json", *names)
 
 
+SPEAKING = "import logging\nlogging.getLogger('uvicorn.error').info('from the application')\n"
+
+
+def test_what_applications_log_as_uvicorn_is_shown(folder):
+    (folder / "main.py").write_text(SPEAKING + APP)
+    assert serve_once(folder).count("info     from the application\n") == 1
+
+
+def test_what_applications_log_as_uvicorn_goes_to_the_file(folder):
+    (folder / "main.py").write_text(SPEAKING + APP)
+    with command(folder, "main:app", "--port", "0", "--log-file", "main.log") as server:
+        main = folder / "main.log"
+        wait_for(lambda: main.exists() and "ready pid=" in main.read_text())
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert server.output == ""
+    assert main.read_text().count("info     from the application\n") == 1
+
+
 def test_uvicorns_names_in_files_go_nowhere_else(folder):
     args = ["--log-names", "uvicorn", "--log-file", "main.log", "--access-log-file", "access.log"]
     with command(folder, "main:app", "--port", "0", "--log-format", "json", *args) as server:

@@ -180,11 +180,19 @@ def test_a_change_is_told_of_once_with_all_its_files(tmp_path):
     assert watcher.wait(ending) == []
 
 
+def test_folders_without_reload_are_only_told_of(tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+    with command(tmp_path, "main:app", "--port", "0", "--reload-dir", ".") as server:
+        server.line("warning  reload_dir: has no effect without reload$")
+        server.line("ready")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
         ({"reload": True, "reload_dir": "/nowhere"}, "reload_dir: no such folder: '/nowhere'"),
-        ({"reload_include": "*.x"}, "reload_include: has no use without reload"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, settings, text):

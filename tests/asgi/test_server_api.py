@@ -53,6 +53,20 @@ async def test_a_block_serves_and_stops_at_its_end():
 
 
 @aio
+async def test_the_configuration_may_name_the_application():
+    named = config(app=app)
+    for server in (Server(named), Server(config=named)):
+        async with server:
+            assert await get_async(server.port()) == b"%d" % server.port()
+
+
+@aio
+async def test_run_says_that_a_loop_is_running():
+    with pytest.raises(RuntimeError, match=r"running here already: await serve\(app, config\)"):
+        pronghorn.run(app, config())
+
+
+@aio
 async def test_an_error_in_the_block_stops_the_server_too():
     with pytest.raises(LookupError):
         async with Server(app, config()) as server:

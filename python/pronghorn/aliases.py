@@ -117,6 +117,8 @@ ALIASES = (
     Alias(UVICORN, "ssl_keyfile_password", "keyfile_password"),
     Alias(UVICORN, "ssl_ca_certs", "ca_certs"),
     Alias(UVICORN, "ssl_ciphers", "ciphers", "those with AES-GCM and ChaCha20-Poly1305"),
+    Alias(UVICORN, "ssl_context_factory", refused="certfile, ca_certs, verify_mode, tls_min_version"
+          " and ciphers say what it would make"),
     Alias(UVICORN, "ssl_version", refused="--tls-min-version says which is the oldest"),
     Alias(UVICORN, "ssl_cert_reqs", "verify_mode", "also as 0, 1, 2", means=cert_reqs),
     Alias(UVICORN, "timeout_keep_alive", "keep_alive", "15 s when not given, not 5"),

@@ -78,7 +78,7 @@ def gauge(
 
 NAMED = (
     gauge("up", "1 while the worker takes connections."),
-    counter("restarts", "Times that the worker was replaced."),
+    counter("restarts", "Times that the worker failed and was replaced."),
     gauge("resident_bytes", "Memory of the process.", "rss"),
     gauge("connections", "QUIC and TCP connections that are open.", open_connections),
     counter("connections", "QUIC and TCP connections taken.", "conns_accepted"),

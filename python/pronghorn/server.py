@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import copy
 import functools
 import os
 import signal
@@ -18,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from . import _core, access, log, logwriter, metrics
 from .certificates import Certificates, files_of, look_at
@@ -523,10 +524,20 @@ class Server:
 
 
 async def serve(
-    app: App | str, config: Config | None = None, *, shutdown_trigger: ShutdownTrigger | None = None
+    app: App | str,
+    config: Config | None = None,
+    *,
+    shutdown_trigger: ShutdownTrigger | None = None,
+    mode: Literal["asgi", "wsgi"] | None = None,
 ) -> None:
     """Serves `app` in the running event loop until `await shutdown_trigger()` returns; without one
-    until SIGINT or SIGTERM (when this is the main thread). ConfigError, StartupError."""
+    until SIGINT or SIGTERM (when this is the main thread). `mode` is hypercorn's word for
+    config.interface. ConfigError, StartupError."""
+    if mode is not None:
+        if mode not in ("asgi", "wsgi"):
+            raise ConfigError(f"mode: {mode!r} is neither asgi nor wsgi")
+        config = copy.copy(config) if config is not None else Config()
+        config.interface = "wsgi" if mode == "wsgi" else "auto"
     if config is not None and (config.workers or 1) > 1:
         raise ConfigError("workers: an event loop is of one process: run() has several")
     server = Server(app, config)

@@ -1,5 +1,6 @@
 """Applications of every kind, and loops of other makers."""
 
+import asyncio
 import http.client
 import signal
 import sys
@@ -8,7 +9,7 @@ import pytest
 from harness import Running, aio, loopback
 from peers import ask, every_version
 from process import command, outcome
-from pronghorn import Config, Server, StartupError
+from pronghorn import Config, ConfigError, Server, StartupError, serve
 from pronghorn.importer import import_app, prepare_app
 
 MAIN = """
@@ -52,6 +53,20 @@ async def test_wsgi_applications_are_served(version):
         answer = await ask(version, Running(server, []), "POST", "/path", body=b"body")
     assert (answer.status, bytes(answer.body)) == (200, b"body/path")
     assert [value for name, value in answer.headers if name == "x-two"] == ["a", "b"]
+
+
+@aio
+async def test_mode_is_hypercorns_word_for_the_interface():
+    """The configuration stays as it is."""
+    config = Config(**loopback())
+    trigger = asyncio.Event()
+    trigger.set()
+    await serve(wsgi, config, mode="wsgi", shutdown_trigger=trigger.wait)
+    assert config.interface == "auto"
+    with pytest.raises(StartupError, match="say so: interface=wsgi"):
+        await serve(wsgi, config, mode="asgi", shutdown_trigger=trigger.wait)
+    with pytest.raises(ConfigError, match="mode: 'cgi' is neither asgi nor wsgi"):
+        await serve(wsgi, config, mode="cgi", shutdown_trigger=trigger.wait)
 
 
 def test_wsgi_without_a2wsgi_says_what_to_install(monkeypatch):

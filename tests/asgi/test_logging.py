@@ -420,6 +420,7 @@ def test_an_application_that_configures_logging_gets_no_line_twice(folder, worke
         "logging.getLogger('own').info('imported')\n"
     )
     with command(folder, "own:app", "--port", "0", "--workers", workers, "--access-log") as server:
+        server.matches("ready pid=", int(workers))
         ask(server.address("tcp"))
         server.line("request client=")
         server.signal(signal.SIGTERM)
@@ -438,9 +439,9 @@ def test_lines_go_to_files_which_sigusr1_opens_again(folder, workers):
     main.write_text("before\n")
     args = ["--log-file", str(main), "--access-logfile", str(accesses), "--workers", workers]
     with command(folder, "main:app", "--port", "0", *args) as server:
-        text = wait_for(lambda: re.search(r"tcp address=127\.0\.0\.1:(\d+) [^~]*ready pid=",
-                                          main.read_text()))  # fmt: skip
-        address = "127.0.0.1", int(text[1])
+        wait_for(lambda: main.read_text().count("ready pid=") == int(workers))
+        port = re.search(r"tcp address=127\.0\.0\.1:(\d+) ", main.read_text())[1]
+        address = "127.0.0.1", int(port)
         ask(address)
         wait_for(lambda: "request client=" in accesses.read_text())
         main.rename(folder / "main.log.1")

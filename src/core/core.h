@@ -671,6 +671,7 @@ void ph_tcp_front_flush(struct ph_server *server); /* feeds and writes what is d
 void ph_tcp_front_drain(struct ph_server *server);
 void ph_tcp_front_abort(struct ph_server *server); /* closes every connection by force */
 void ph_tcp_front_reap(struct ph_server *server);
+bool ph_tcp_front_shed(struct ph_server *server); /* ends who came last; false: there is nobody */
 void ph_tcp_front_stop_listening(struct ph_server *server);
 void ph_tcp_front_touch(struct ph_tcp_conn *conn); /* has work for the flush */
 

@@ -29,6 +29,10 @@
  */
 #define UDP_BUDGET 64
 
+/* Connections that end in one turn so that the reserve of memory becomes whole: some of what they
+ * held is given back only at the end of it. */
+#define SHED_MAX (2 * PH_RESERVE_BLOCKS)
+
 /* --- Environment --- */
 
 static void log_up(void *self, enum ph_log_level level, const char *line, size_t n)
@@ -261,7 +265,15 @@ static void blame_nobody(void)
     (void)ph_alloc_failed();
 }
 
-/* Makes the reserve whole again, and tells what it was used for. false: memory is short. */
+/* Ends who came last. false: there is nobody. */
+static bool shed(struct ph_server *server)
+{
+    return ph_tcp_front_shed(server) ||
+           (server->quic != NULL && ph_quic_endpoint_shed(server->quic, server->now));
+}
+
+/* Makes the reserve whole again, and tells what it was used for. When there is no memory for it,
+ * some have to go before it is used up. false: memory is short. */
 static bool tend_reserve(struct ph_server *server)
 {
     struct ph_reserve *reserve = &server->reserve;
@@ -272,6 +284,8 @@ static bool tend_reserve(struct ph_server *server)
         ph_log_limited(&server->reserve_log, server->now, PH_LOG_WARNING,
                        "memory: allocation failed bytes=%zu", reserve->size);
     }
+    for (int i = 0; i < SHED_MAX && !ph_reserve_fill(reserve) && shed(server); i++)
+        continue;
     return ph_reserve_fill(reserve);
 }
 

@@ -116,12 +116,23 @@ static void conn_close(struct ph_tcp_conn *conn, bool abort)
     ph_count(&server->stats, conns_closed);
 }
 
-/* Memory could not be had for this connection: it ends, so that the others go on. */
+bool ph_tcp_front_shed(struct ph_server *server)
+{
+    if (ph_list_is_empty(&server->tcp_conns))
+        return false;
+    conn_close(PH_CONTAINER(server->tcp_conns.prev, struct ph_tcp_conn, all), true);
+    return true;
+}
+
+/* Memory that this connection asked for came from the reserve: it ends, so that the others go on,
+ * and what it gives back is the reserve's before the next one asks. (Who came last may hold
+ * nothing.) */
 static bool ends_for_memory(struct ph_tcp_conn *conn)
 {
     if (!ph_alloc_failed())
         return false;
     conn_close(conn, true);
+    ph_reserve_fill(&conn->server->reserve);
     return true;
 }
 

@@ -172,6 +172,8 @@ void ph_quic_endpoint_refuse(struct ph_quic_endpoint *ep);
 /* Closes every connection with this HTTP/3 code; on_closed follows at once, the packets at the next
  * flush. */
 void ph_quic_endpoint_close(struct ph_quic_endpoint *ep, uint64_t code, uint64_t now);
+/* Ends who came last, because memory is needed. false: there is nobody. */
+bool ph_quic_endpoint_shed(struct ph_quic_endpoint *ep, uint64_t now);
 size_t ph_quic_endpoint_conns(
     const struct ph_quic_endpoint *ep); /* alive, without closing and draining ones */
 /* Client: begins a handshake; events arrive at the endpoint's sink. Caller does not own the

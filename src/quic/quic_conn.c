@@ -351,12 +351,10 @@ static void want_end(struct ph_quic_conn *conn, enum ph_quic_end_how how, bool a
     ph_quic_mark_dirty(conn);
 }
 
-/* Memory could not be had for this connection: it ends, so that the others go on. */
-static void end_for_memory(struct ph_quic_conn *conn)
+void ph_quic_conn_end_for_memory(struct ph_quic_conn *conn)
 {
     static const char reason[] = "no memory";
-    if (ph_alloc_failed())
-        want_end(conn, PH_QUIC_END_LOCAL, false, NGTCP2_INTERNAL_ERROR, reason, sizeof(reason) - 1);
+    want_end(conn, PH_QUIC_END_LOCAL, false, NGTCP2_INTERNAL_ERROR, reason, sizeof(reason) - 1);
 }
 
 void ph_quic_conn_settle(struct ph_quic_conn *conn)
@@ -367,7 +365,8 @@ void ph_quic_conn_settle(struct ph_quic_conn *conn)
     /* An owner that answers one event with work gets that work applied as well. */
     if (!conn->end_wanted && conn->qc != NULL)
         ph_quic_streams_apply(conn, conn->ep->now);
-    end_for_memory(conn);
+    if (ph_alloc_failed())
+        ph_quic_conn_end_for_memory(conn);
     if (conn->end_wanted)
         finish(conn);
 }

@@ -555,6 +555,20 @@ void ph_quic_endpoint_close(struct ph_quic_endpoint *ep, uint64_t code, uint64_t
     }
 }
 
+bool ph_quic_endpoint_shed(struct ph_quic_endpoint *ep, uint64_t now)
+{
+    ep->now = now;
+    for (struct ph_link *link = ep->conns.prev; link != &ep->conns; link = link->prev) {
+        struct ph_quic_conn *conn = PH_CONTAINER(link, struct ph_quic_conn, link);
+        if (conn->state != PH_QUIC_LIVE)
+            continue;
+        ph_quic_conn_end_for_memory(conn);
+        ph_quic_conn_settle(conn);
+        return true;
+    }
+    return false;
+}
+
 size_t ph_quic_endpoint_conns(const struct ph_quic_endpoint *ep)
 {
     return ep->alive;

@@ -232,6 +232,8 @@ void ph_quic_conn_feed(struct ph_quic_conn *conn, const struct ph_path *path, ui
 void ph_quic_conn_expire(struct ph_quic_conn *conn);
 void ph_quic_conn_settle(struct ph_quic_conn *conn); /* applies what was recorded */
 void ph_quic_conn_fail(struct ph_quic_conn *conn, int liberr);
+/* Memory could not be had for this connection: it ends, so that the others go on. */
+void ph_quic_conn_end_for_memory(struct ph_quic_conn *conn);
 void ph_quic_conn_refuse(struct ph_quic_conn *conn); /* closes it: CONNECTION_REFUSED */
 /* The address is proven: takes a place of the peer's. false: it has none left. */
 bool ph_quic_conn_enter_peer(struct ph_quic_conn *conn);

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -405,6 +407,82 @@ TEST(fault, the_reserve_lasts_for_as_many_failures_as_it_has_blocks)
     CHECK_INT(try_reserve(PH_RESERVE_BLOCKS), ==, 0);
     int status = try_reserve(PH_RESERVE_BLOCKS + 1);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+/* --- A limit of the system --- */
+
+#define CHILD "PH_TEST_FAULT_CHILD"
+
+/* Address space for little more than what the process has. */
+static void limit_memory(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long pages;
+    CHECK(file != NULL && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    rlim_t bytes = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (1 << 20);
+    CHECK_INT(setrlimit(RLIMIT_AS, &(struct rlimit){bytes, bytes}), ==, 0);
+}
+
+/* Heads that are not finished, from more clients than there is memory for: whoever is one too many
+ * ends. The application, which would have to do without memory as well, has nothing to do. */
+static void flood(int clients)
+{
+    static struct world world;
+    static int held[8192];
+    static char head[60000];
+    struct round round;
+    round_begin(
+        &round, &world,
+        (const char *const[]){"insecure_bind", "127.0.0.1:0", "keep_alive", "3600000", NULL});
+    ask_bystander(&round);
+    struct ph_addr addr = world_addr(&world, "tcp");
+    int n = snprintf(head, sizeof(head), "GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    memset(head + n, 'y', sizeof(head) - (size_t)n);
+    limit_memory();
+    for (int i = 0; i < clients; i++) {
+        held[i] = socket(addr.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        CHECK(connect(held[i], &addr.u.sa, addr.len) == 0);
+        send(held[i], head, sizeof(head), MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    WORLD_UNTIL(&world, world_stats(&world).alloc_failures > 0);
+    for (int i = 0; i < clients; i++)
+        close(held[i]);
+    WORLD_UNTIL(&world, world_stats(&world).conns_closed + 1 == world_stats(&world).conns_accepted);
+    ask_bystander(&round);
+    CHECK(talk(&round, SCRIPT(NULL, H1, "\r\n\r\nhello")));
+    round_end(&round);
+}
+
+/* In a process of its own, which a limit can be set for. */
+TEST(fault, H13_a_server_outlives_a_flood_that_it_has_no_memory_for)
+{
+    enum { CLIENTS = 2000 }; /* some 120 MB; an arena of the C library has 64 */
+    struct rlimit files;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &files), ==, 0);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return; /* which want address space without end */
+#endif
+    if (files.rlim_max < 2 * CLIENTS + 100)
+        return;
+    if (getenv(CHILD) != NULL) {
+        files.rlim_cur = files.rlim_max;
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &files), ==, 0);
+        flood(CLIENTS);
+        return;
+    }
+    char *argv[] = {"unit", "fault.H13_a_server_outlives", NULL};
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        setenv(CHILD, "1", 1);
+        execv("/proc/self/exe", argv);
+        _exit(127);
+    }
+    int status;
+    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
+    CHECK(WIFEXITED(status));
+    CHECK_INT(WEXITSTATUS(status), ==, 0);
 }
 
 /* --- Other refusals --- */

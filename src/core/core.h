@@ -567,7 +567,7 @@ struct ph_server {
     char date[48];
     bool is_draining, is_closing, is_done;
     bool home_blocked; /* the up ring had no room for the home chain */
-    uint64_t drain_deadline;
+    uint64_t drain_since, drain_deadline;
 };
 
 #define PH_SERVER_NAME "pronghorn"
@@ -670,6 +670,8 @@ void ph_tcp_front_in(struct ph_server *server);    /* accepts and reads what is 
 void ph_tcp_front_flush(struct ph_server *server); /* feeds and writes what is dirty */
 void ph_tcp_front_drain(struct ph_server *server);
 void ph_tcp_front_abort(struct ph_server *server); /* closes every connection by force */
+/* While draining: a handshake that was begun may end in this time, and ask for something. */
+#define PH_DRAIN_HANDSHAKE (1 * PH_SEC)
 void ph_tcp_front_reap(struct ph_server *server);
 bool ph_tcp_front_shed(struct ph_server *server); /* ends who came last; false: there is nobody */
 void ph_tcp_front_stop_listening(struct ph_server *server);

@@ -89,11 +89,17 @@ static void on_udp(struct ph_watch *watch, unsigned ready)
     PH_CONTAINER(watch, struct ph_udp_socket, watch)->ready |= ready;
 }
 
+/* Draining: nothing is under way. A handshake over QUIC that does not come to its end is nothing.
+ */
 static bool is_idle(const struct ph_server *server)
 {
     if (server->pipe.io.open > 0 || server->tcp_count > 0)
         return false;
-    return server->quic == NULL || ph_quic_endpoint_conns(server->quic) == 0;
+    if (server->quic == NULL)
+        return true;
+    bool is_late = server->now >= server->drain_since + PH_DRAIN_HANDSHAKE;
+    return ph_quic_endpoint_conns(server->quic) ==
+           (is_late ? ph_quic_endpoint_half_open(server->quic) : 0);
 }
 
 static uint64_t next_deadline(const struct ph_server *server)
@@ -107,6 +113,8 @@ static uint64_t next_deadline(const struct ph_server *server)
         at = PH_MIN(at, ph_wt_next(server->wt));
     if (server->is_draining && !server->is_closing)
         at = PH_MIN(at, is_idle(server) ? 0 : server->drain_deadline);
+    if (server->is_draining && server->now < server->drain_since + PH_DRAIN_HANDSHAKE)
+        at = PH_MIN(at, server->drain_since + PH_DRAIN_HANDSHAKE);
     if (server->pipe.io.home.head != NULL && !server->home_blocked)
         at = 0;
     if (!ph_list_is_empty(&server->pipe.io.files) || !ph_list_is_empty(&server->tcp_dead))
@@ -147,6 +155,7 @@ static void begin_drain(struct ph_server *server, uint64_t ms)
         return;
     }
     server->is_draining = true;
+    server->drain_since = server->now;
     server->drain_deadline = deadline;
     ph_bridge_ws_drain(server);
     ph_tcp_front_drain(server);

@@ -36,8 +36,6 @@
 /* Bytes of a file given to the kernel at a time, and for one connection in one turn. */
 #define FILE_STEP ((size_t)262144)
 #define FILE_BUDGET ((size_t)1 << 20)
-/* While draining: a handshake that was begun may end in this time, and ask for something. */
-#define DRAIN_HANDSHAKE (1 * PH_SEC)
 /* What a peer may still send after our last byte, in time and bytes. */
 #define LINGER_WAIT (2 * PH_SEC)
 #define LINGER_BYTES ((size_t)1 << 20)
@@ -791,7 +789,7 @@ void ph_tcp_front_drain(struct ph_server *server)
         if (conn->engine != NULL)
             conn->engine->ops->drain(conn->engine);
         else
-            conn->give_up = PH_MIN(conn->give_up, server->now + DRAIN_HANDSHAKE);
+            conn->give_up = PH_MIN(conn->give_up, server->now + PH_DRAIN_HANDSHAKE);
         ph_tcp_front_touch(conn);
     }
 }

@@ -176,6 +176,8 @@ void ph_quic_endpoint_close(struct ph_quic_endpoint *ep, uint64_t code, uint64_t
 bool ph_quic_endpoint_shed(struct ph_quic_endpoint *ep, uint64_t now);
 size_t ph_quic_endpoint_conns(
     const struct ph_quic_endpoint *ep); /* alive, without closing and draining ones */
+size_t ph_quic_endpoint_half_open(
+    const struct ph_quic_endpoint *ep); /* of these, without a complete handshake */
 /* Client: begins a handshake; events arrive at the endpoint's sink. Caller does not own the
  * connection. */
 int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **out,

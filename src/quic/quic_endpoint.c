@@ -574,6 +574,11 @@ size_t ph_quic_endpoint_conns(const struct ph_quic_endpoint *ep)
     return ep->alive;
 }
 
+size_t ph_quic_endpoint_half_open(const struct ph_quic_endpoint *ep)
+{
+    return ep->half_open;
+}
+
 int ph_quic_endpoint_connect(struct ph_quic_endpoint *ep, struct ph_quic_conn **out,
                              const struct ph_path *path, struct ph_tls_cred *cred,
                              const char *server_name, uint64_t now)

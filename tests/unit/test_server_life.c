@@ -57,23 +57,6 @@ TEST(server, drain_of_an_idle_server_stops_at_once)
     world_stop(&world);
 }
 
-/* A client that sent its first packet and nothing more. */
-TEST(server, drain_does_not_wait_for_a_handshake_over_quic)
-{
-    static struct world world;
-    static struct client client;
-    world_start(&world, (const char *const[]){"quic_bind", "127.0.0.1:0", "handshake_timeout",
-                                              "3600000", NULL});
-    struct ph_addr addr = world_addr(&world, "quic");
-    client_init(&client, &addr);
-    client_turn(&client);
-    WORLD_UNTIL(&world, world_stats(&world).conns_accepted == 1);
-    ph_server_drain(world.server, 3600000);
-    WORLD_UNTIL(&world, world.stopped);
-    client_fini(&client);
-    world_stop(&world);
-}
-
 TEST(server, drain_deadline_closes_what_is_left)
 {
     static struct world world;

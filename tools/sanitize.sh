@@ -1,7 +1,7 @@
 #!/bin/bash
 # usage: tools/sanitize.sh asan|tsan [test names]
 # asan: unit and simulation tests under AddressSanitizer and UBSan. tsan: the tests that use threads
-# (ring.*, server.*, server_ws.*) under ThreadSanitizer. The last line is "N passed, N failed".
+# (ring.*, server.*, server_ws.*, tcp_front.*, fault.*) under ThreadSanitizer. The last line is "N passed, N failed".
 . "$(dirname "$0")/lib.sh"
 
 kind=${1:?asan or tsan}
@@ -16,7 +16,7 @@ tsan)
     tools/build.sh tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false \
         -Dexamples=false --werror
     programs=(build/tsan/unit)
-    [ $# -gt 0 ] || set -- ring. server. server_ws.
+    [ $# -gt 0 ] || set -- ring. server. server_ws. tcp_front. fault.
     ;;
 *) die "unknown sanitizer '$kind': asan or tsan" ;;
 esac

@@ -70,6 +70,17 @@ def error_log_file(value: Any) -> dict[str, Any]:
     return {"log_file": value} if value != "-" else {}
 
 
+def unless_zero(option: str, off: Any = None) -> Callable[[Any], dict[str, Any]]:
+    """For options that are off when they are 0 there, and when they are not given here."""
+
+    def means(value: Any) -> dict[str, Any]:
+        if str(value) not in ("0", "0.0"):
+            return {option: value}
+        return {option: off} if off is not None else {}
+
+    return means
+
+
 def http_implementation(value: Any) -> dict[str, Any]:
     if value not in ("auto", "h11", "httptools", "zttp"):
         raise ValueError(f"{value!r} is not one of auto, h11, httptools, zttp")
@@ -106,7 +117,8 @@ ALIASES = (
     Alias(UVICORN, "fd", "bind", "any listening stream socket",
           means=lambda number: {"bind": [f"fd://{number}"]}),
     Alias(HYPERCORN, "umask", "uds_permissions", flags=("-m",), means=umask),
-    Alias(HYPERCORN, "max_requests", "limit_max_requests"),
+    Alias(HYPERCORN, "max_requests", "limit_max_requests",
+          means=unless_zero("limit_max_requests")),
     Alias(HYPERCORN, "max_requests_jitter", "limit_max_requests_jitter"),
     Alias(UVICORN, "reload_dirs", "reload_dir"),
     Alias(UVICORN, "reload_includes", "reload_include"),
@@ -174,9 +186,11 @@ ALIASES = (
           refused="names of headers are in lower case, as ASGI has them"),
     Alias(HYPERCORN, "max_app_queue_size", remark="queues are bounded in bytes: body_window"),
     Alias(HYPERCORN, "wsgi_max_body_size", "max_body"),
-    Alias(GUNICORN, "timeout", "timeout_worker_healthcheck", flags=("-t",)),
+    Alias(GUNICORN, "timeout", "timeout_worker_healthcheck", "0: a day", ("-t",),
+          means=unless_zero("timeout_worker_healthcheck", 86400.0)),
     Alias(GUNICORN, "worker_connections", "max_concurrent_app_calls",
-          "requests and sessions that run, not connections; 4096 when not given"),
+          "requests and sessions that run, not connections; 4096 when not given",
+          means=unless_zero("max_concurrent_app_calls")),
     Alias(GUNICORN, "chdir", "app_dir", "paths stay relative to where it was started"),
     Alias(GUNICORN, "log_config_json", "log_config",
           means=lambda path: {"log_config": f"json:{path}"}),
@@ -207,7 +221,8 @@ SAME: dict[str, dict[str, str]] = {
     HYPERCORN: {
         "access_log": "with `-` or without; files: `--access-log-file`", "log_file": "",
         "access_log_format": "without headers of responses", "alpn_protocols": "",
-        "backlog": "1024 when not given, not 100", "bind": "", "ca_certs": "", "certfile": "",
+        "backlog": "1024 when not given, not 100", "bind": "with its port",
+        "ca_certs": "", "certfile": "",
         "ciphers": "those with AES-GCM and ChaCha20-Poly1305", "config": "TOML only",
         "graceful_timeout": "10 s when not given, not 3", "group": "", "insecure_bind": "",
         "keep_alive": "15 s when not given, not 5", "keyfile": "", "keyfile_password": "",
@@ -217,7 +232,8 @@ SAME: dict[str, dict[str, str]] = {
         "verify_mode": "none, optional, required", "workers": "",
     },
     GUNICORN: {
-        "backlog": "1024 when not given, not 2048", "bind": "", "ca_certs": "", "certfile": "",
+        "backlog": "1024 when not given, not 2048", "bind": "with its port",
+        "ca_certs": "", "certfile": "",
         "ciphers": "those with AES-GCM and ChaCha20-Poly1305", "config": "TOML only",
         "forwarded_allow_ips": "nobody when not given, not 127.0.0.1",
         "graceful_timeout": "10 s when not given, not 30", "group": "",

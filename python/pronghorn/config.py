@@ -120,7 +120,7 @@ class Config(CoreOptions):
         if self.bind is not None and (self.host is not None or self.port is not None):
             raise ConfigError("bind: says the same as host and port; give one or the other")
         for name in ("log_file", "access_log_file"):
-            if getattr(self, name) is not None and self.log_config is not None:
+            if getattr(self, name) not in (None, "-") and self.log_config is not None:
                 raise ConfigError(f"{name}: has no use with log_config, which says where lines go")
         self._validate_certificates()
         if self._has_secret() and not (self._has_certificate() or self._quic_addresses()):

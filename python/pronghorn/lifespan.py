@@ -139,7 +139,8 @@ class Lifespan:
                     without_our_frames(exc)
                 )
             raise StartupError("lifespan: the application returned before start-up was complete")
-        if exc is not None and self._asked:  # one that does not know the scope does not ask
+        is_known = self._asked and not isinstance(exc, _OtherProtocol)
+        if exc is not None and is_known:  # one that does not know the scope does not ask
             log.warning(
                 "lifespan: the application raised at start-up; serving without its lifespan"
                 " (lifespan=on makes this an error)",
@@ -164,18 +165,27 @@ class Lifespan:
 
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
+        if not kind.startswith("lifespan.") and self._mode == "auto" and not self._has_begun():
+            raise _OtherProtocol(f"{kind!r} is not a lifespan message")
         phase, _, outcome = kind.removeprefix("lifespan.").partition(".")
         future = {"startup": self._started, "shutdown": self._stopped}.get(phase)
         if future is None or outcome not in ("complete", "failed"):
             raise _Misuse(f"{kind!r} is not a lifespan message")
         if future.done():
             raise _Misuse(f"{kind!r} comes too late: lifespan.{phase} was answered")
-        if phase == "shutdown" and not (self._started and self._started.done()):
+        if phase == "shutdown" and not self._has_begun():
             raise _Misuse(f"{kind!r} comes before start-up was answered")
         if outcome == "complete":
             future.set_result(None)
         else:
             future.set_result(str(message.get("message", "")) or "the application gave no reason")
+
+    def _has_begun(self) -> bool:
+        return self._started is not None and self._started.done()
+
+
+class _OtherProtocol(RuntimeError):
+    """The application answers whatever it is asked as if it was a request: it has no lifespan."""
 
 
 class _Misuse(RuntimeError):

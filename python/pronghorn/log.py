@@ -112,7 +112,7 @@ def configure(config: Config) -> None:
     shown = logging.getLogger("uvicorn") if names == "uvicorn" else log
     access = logging.getLogger("uvicorn.access" if names == "uvicorn" else "pronghorn.access")
     for logger, name in ((shown, "log_file"), (access, "access_log_file")):
-        if getattr(config, name) is not None:
+        if getattr(config, name) not in (None, "-"):
             write_to(logger, name, config)
     if names == "uvicorn":
         take_uvicorns_names(config)

@@ -185,10 +185,11 @@ class Options:
         "Names of the loggers; uvicorn: those that a log_config written for it configures.",
         shown="uvicorn if a log_config speaks of its loggers and not of pronghorn's")
     log_file: PathLike | None = row(None, LOG, kinds.Path(),
-        "File that lines are appended to; opened again on SIGUSR1.", shown="standard error")
+        "File that lines are appended to; opened again on SIGUSR1. `-`: standard error.",
+        shown="standard error")
     access_log: bool = row(False, LOG, kinds.Flag(), "One line a request.")
     access_log_file: PathLike | None = row(None, LOG, kinds.Path(),
-        "File for these lines, which it turns on.", shown="that of the log")
+        "File for these lines, which it turns on. `-`: that of the log.", shown="that of the log")
     access_log_format: str | None = row(None, LOG,
         kinds.Checked("FORMAT", "%(atom)s", access.check_format),
         "Its form, with the atoms of gunicorn and hypercorn.", shown="key=value")

@@ -209,10 +209,11 @@ class Server:
         sockets: Sequence[socket.socket] = (),
         *,
         shutdown_trigger: ShutdownTrigger | None = None,
-        handle_signals: bool = False,
+        handle_signals: bool | None = None,
     ) -> None:
         """Serves until shutdown(), until `await shutdown_trigger()` returns, or, with
-        `handle_signals`, until SIGINT or SIGTERM. ConfigError, StartupError: nothing was started.
+        `handle_signals`, until SIGINT or SIGTERM. None: if there is no trigger, and nobody else
+        has a handler of SIGTERM. ConfigError, StartupError: nothing was started.
         `sockets`: bound ones to use in place of the configured addresses: streams for HTTP over
         TCP, datagrams for QUIC. They stay the caller's to close.
         """
@@ -222,6 +223,9 @@ class Server:
         self._loop = asyncio.get_running_loop()
         if self._should_exit:
             self._exit.set()
+        if handle_signals is None:
+            is_ours = shutdown_trigger is None and self._serving is None
+            handle_signals = is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         try:
             self.config.validate()
             log.configure(self.config)

@@ -8,11 +8,12 @@ import logging
 import socket
 import sys
 import traceback
+import urllib.request
 
 import pronghorn
 import pytest
 from harness import aio, serving
-from pronghorn import StartupError, UserCodeError
+from pronghorn import Config, Server, StartupError, UserCodeError
 
 LIFESPAN = contextvars.ContextVar("LIFESPAN", default="unset")
 
@@ -360,11 +361,30 @@ async def test_70_an_exception_at_shutdown_is_logged_with_its_traceback(caplog):
     assert "in shutdown" in caplog.text
 
 
+@pytest.mark.parametrize("asks", [False, True])
+@aio
+async def test_an_application_that_looks_at_no_scope_has_no_lifespan(asks, caplog):
+    async def hello(scope, receive, send):
+        if asks:
+            await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async with Server(hello, Config(port=0)) as server:
+        body = await asyncio.to_thread(
+            lambda: urllib.request.urlopen(f"http://127.0.0.1:{server.port()}/", timeout=30).read()
+        )
+    assert (body, server.exit_code) == (b"hello", 0)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    with pytest.raises(StartupError, match=r"'http\.response\.start' is not a lifespan message"):
+        async with Server(hello, Config(port=0, lifespan="on")):
+            pass
+
+
 @pytest.mark.parametrize(
     ("message", "text"),
     [
         ("lifespan.startup.done", "is not a lifespan message"),
-        ("http.response.start", "is not a lifespan message"),
         ("lifespan.shutdown.complete", "before start-up was answered"),
     ],
 )

@@ -300,6 +300,12 @@ def test_what_applications_log_as_uvicorn_is_shown(folder):
     assert serve_once(folder).count("info     from the application\n") == 1
 
 
+def test_a_dash_is_standard_error(folder):
+    output = serve_once(folder, "--log-file", "-", "--access-log-file", "-")
+    assert re.search(r"info     request client=.* method=GET", output)
+    assert not (folder / "-").exists()
+
+
 def test_what_applications_log_as_uvicorn_goes_to_the_file(folder):
     (folder / "main.py").write_text(SPEAKING + APP)
     with command(folder, "main:app", "--port", "0", "--log-file", "main.log") as server:

@@ -335,6 +335,15 @@ def test_each_name_is_there_once():
     assert len({alias.name for alias in ALIASES}) == len(ALIASES)
 
 
+def test_what_is_off_when_it_is_zero_there_is_off_here():
+    config, _, _ = config_of(["--timeout", "0", "--max-requests", "0", "--worker-connections", "0"])
+    assert config.timeout_worker_healthcheck == 86400
+    assert config.limit_max_requests is None
+    assert "max_concurrent_app_calls" not in config.options
+    config, _, _ = config_of(["--timeout", "5", "--max-requests", "9"])
+    assert (config.timeout_worker_healthcheck, config.limit_max_requests) == (5, 9)
+
+
 def test_what_has_no_effect_says_so():
     _, settings, _ = config_of(["--debug"])
     assert settings.notes == ["--debug: accepted without effect: --log-level debug says more"]

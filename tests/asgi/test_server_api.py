@@ -2,12 +2,15 @@
 
 import asyncio
 import http.client
+import signal
 import socket
+import sys
 import threading
 
 import pronghorn
 import pytest
 from harness import DEADLINE, aio
+from process import command
 from pronghorn import Config, ConfigError, Server, StartupError
 from pronghorn.server import _running
 
@@ -58,6 +61,50 @@ async def test_the_configuration_may_name_the_application():
     for server in (Server(named), Server(config=named)):
         async with server:
             assert await get_async(server.port()) == b"%d" % server.port()
+
+
+EMBEDDED = """
+import asyncio
+import pronghorn
+
+async def app(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    for phase in ("startup", "shutdown"):
+        await receive()
+        print(phase, flush=True)
+        await send({"type": f"lifespan.{phase}.complete"})
+
+asyncio.run(pronghorn.Server(pronghorn.Config(app, port=0)).serve())
+print("over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_in_the_main_thread_ends_on_signals(tmp_path, number):
+    """As uvicorn's: programs that embed it so count on it."""
+    (tmp_path / "program.py").write_text(EMBEDDED)
+    with command(tmp_path, argv=[sys.executable, "program.py"]) as program:
+        program.line("startup")
+        program.line("ready pid=")
+        program.signal(number)
+        program.line("shutdown")
+        program.line("over")
+        assert program.end() == 0
+
+
+@aio
+async def test_a_handler_of_the_program_is_left_alone():
+    mine = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        handler = signal.getsignal(signal.SIGTERM)
+        server = Server(app, config())
+        serving = asyncio.create_task(server.serve())
+        await server.wait_started()
+        assert signal.getsignal(signal.SIGTERM) is handler
+        server.shutdown()
+        await asyncio.wait_for(serving, DEADLINE)
+    finally:
+        signal.signal(signal.SIGTERM, mine)
 
 
 @aio

@@ -53,6 +53,15 @@ static int read_flag(PyObject *dict, PyObject *key, bool *out, bool *present)
     return 0;
 }
 
+/* Of messages that are ours alone, where a number is no flag. */
+static int read_bool(PyObject *dict, PyObject *key, bool *out, bool *present)
+{
+    PyObject *value = get_borrowed(dict, key);
+    if (value != NULL && !PyBool_Check(value))
+        return wrong_type(key, "bool", value);
+    return read_flag(dict, key, out, present);
+}
+
 /* An integer of 0 to `max`. 1: read, 0: absent, -1. */
 static int read_uint(PyObject *dict, PyObject *key, uint64_t max, uint64_t *out)
 {
@@ -130,10 +139,10 @@ static int read_end(State *st, PyObject *dict, Message *out)
     PyObject *const yes[] = {st->str.end_stream, st->str.finish};
     PyObject *const no[] = {st->str.more_body, st->str.more_data};
     for (int i = 0; i < 2; i++) {
-        if (read_flag(dict, yes[i], &flag, &present) < 0)
+        if (read_bool(dict, yes[i], &flag, &present) < 0)
             return -1;
         out->end = out->end || (present && flag);
-        if (read_flag(dict, no[i], &flag, &present) < 0)
+        if (read_bool(dict, no[i], &flag, &present) < 0)
             return -1;
         out->end = out->end || (present && !flag);
     }
@@ -473,14 +482,16 @@ static int read_wt_close(State *st, PyObject *dict, Message *out)
 
 static int read_wt_open(State *st, PyObject *dict, Message *out)
 {
-    bool present, flag = true;
-    if (read_flag(dict, st->str.is_unidirectional, &flag, &present) < 0)
+    bool has_uni, has_bidi, uni = false, bidi = true;
+    if (read_bool(dict, st->str.is_unidirectional, &uni, &has_uni) < 0 ||
+        read_bool(dict, st->str.bidirectional, &bidi, &has_bidi) < 0)
         return -1;
-    out->bidirectional = !present || !flag;
-    flag = out->bidirectional;
-    if (read_flag(dict, st->str.bidirectional, &flag, &present) < 0)
+    if (has_uni && has_bidi && uni == bidi) {
+        PyErr_SetString(PyExc_ValueError,
+                        "'bidirectional' and 'is_unidirectional' contradict each other");
         return -1;
-    out->bidirectional = flag;
+    }
+    out->bidirectional = has_bidi ? bidi : !uni;
     PyObject *tag = get_borrowed(dict, st->str.tag);
     if (tag == NULL && PyErr_Occurred())
         return -1;
@@ -518,7 +529,7 @@ static int read_wt_datagram(State *st, PyObject *dict, Message *out)
         return -1;
     if (read_payload(dict, st->str.data, out) < 0 || read_max_age(st, dict, out) < 0)
         return -1;
-    return read_flag(dict, st->str.wait, &out->wait, &present);
+    return read_bool(dict, st->str.wait, &out->wait, &present);
 }
 
 /* Of a rejection. */

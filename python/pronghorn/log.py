@@ -153,6 +153,9 @@ def write_to(logger: logging.Logger, name: str, config: Config) -> None:
 
 def reopen() -> None:
     """What SIGUSR1 does."""
+    if not logwriter.files:
+        log.info("log: no files to open again pid=%d", os.getpid())
+        return
     try:
         logwriter.reopen()
         log.info("log: files opened again pid=%d", os.getpid())

@@ -280,7 +280,7 @@ class Server:
                 self._core.start,
                 app,
                 self._loop,
-                state=lifespan.state,
+                state=lifespan.state if lifespan.state is not None else {},
                 root_path=self.config.root_path.rstrip("/"),
                 log=log.core_line,
                 on_app_error=log.app_error,
@@ -477,7 +477,7 @@ class Server:
     def _signals(self) -> Iterator[None]:
         """The first signal drains, the second stops at once, the third ends the process: the last
         one works even when a handler keeps the loop from running. SIGHUP loads certificates again,
-        SIGUSR1 opens files of the log again, if there are any. Only the main thread has them."""
+        SIGUSR1 opens files of the log again. Only the main thread has them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -499,11 +499,16 @@ class Server:
         def on_hangup(number: int, frame: object) -> None:
             self.hang_up()
 
+        def on_worker_count(number: int, frame: object) -> None:
+            name = signal.Signals(number).name
+            loop.call_soon_threadsafe(log.log.info, "signal name=%s: there are no workers", name)
+
         previous = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
-        if logwriter.files:
-            again = functools.partial(loop.call_soon_threadsafe, log.reopen)
-            previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: again())
+        again = functools.partial(loop.call_soon_threadsafe, log.reopen)
+        previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: again())
+        for number in (signal.SIGTTIN, signal.SIGTTOU):  # or they would stop the process
+            previous[number] = signal.signal(number, on_worker_count)
         try:
             yield
         finally:

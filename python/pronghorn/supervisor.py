@@ -38,7 +38,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, log, logwriter, metrics
+from . import _core, log, metrics
 from .config import Config
 from .errors import ConfigError, StartupError
 from .options import MAX_WORKERS
@@ -54,7 +54,7 @@ TICK = 1.0  # seconds between two looks at what nothing tells of
 PING_EVERY = 5.0  # seconds between two signs of life; more often when the limit asks for it
 STATS_WAIT = 1.0  # seconds that stats() waits for workers that are busy
 RELOAD = 0  # among the signals: reload()
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGCHLD")
 
 
 class Worker:
@@ -323,7 +323,6 @@ class Supervisor:
             self._wake()
 
         numbers = [getattr(signal, name) for name in SIGNALS]
-        numbers += [signal.SIGUSR1] if logwriter.files else []
         previous = {number: signal.signal(number, on_signal) for number in numbers}
         try:
             yield

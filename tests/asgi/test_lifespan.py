@@ -129,12 +129,12 @@ async def test_65_auto_takes_an_application_that_raises_for_one_without_lifespan
 
     async def app(scope, receive, send):
         assert scope["type"] == "http"
-        seen.append("state" in scope)
+        seen.append(scope["state"])
         await answer(send, b"works")
 
     async with serving(app, lifespan="auto", expect_failure=True) as server:
         assert (await get(server.http))[1] == b"works"
-    assert seen == [False]
+    assert seen == [{}]
 
 
 @aio

@@ -300,6 +300,23 @@ def test_what_applications_log_as_uvicorn_is_shown(folder):
     assert serve_once(folder).count("info     from the application\n") == 1
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_that_have_nothing_to_do_end_nothing(folder, workers):
+    with command(folder, "main:app", "--port", "0", "--workers", workers) as server:
+        port = int(server.line(r"address=127\.0\.0\.1:(\d+)")[1])
+        for _ in range(int(workers)):
+            server.line("ready pid=")
+        server.signal(signal.SIGUSR1)
+        server.line("log: no files to open again")
+        if workers == "1":
+            for number in (signal.SIGTTIN, signal.SIGTTOU):
+                server.signal(number)
+                server.line(f"signal name={number.name}: there are no workers")
+        assert b" 200 " in ask(("127.0.0.1", port))
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
 def test_a_dash_is_standard_error(folder):
     output = serve_once(folder, "--log-file", "-", "--access-log-file", "-")
     assert re.search(r"info     request client=.* method=GET", output)

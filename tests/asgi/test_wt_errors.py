@@ -70,6 +70,10 @@ async def test_row_unknown_type(kind: str) -> None:
         {"type": "webtransport.datagram.send", "data": "text"},
         {"type": "webtransport.close", "code": "1"},
         {"type": "webtransport.close", "reason": b"bytes"},
+        {"type": SEND, "data": b"", "stream_id": 0, "end_stream": 1},
+        {"type": "webtransport.stream.open", "bidirectional": 1},
+        {"type": "webtransport.stream.open", "is_unidirectional": None},
+        {"type": "webtransport.datagram.send", "data": b"", "wait": 1},
         {"type": 7},
     ],
 )
@@ -90,6 +94,7 @@ async def test_row_missing_or_contradicting_fields() -> None:
         for wrong in (
             {"type": SEND, "data": b""},
             {"type": SEND, "data": b"", "stream": stream, "stream_id": stream + 4},
+            {"type": "webtransport.stream.open", "bidirectional": True, "is_unidirectional": True},
             {"type": "webtransport.stream.reset", "stream_id": stream, "code": -1},
             {"type": "webtransport.stream.reset", "stream_id": stream, "code": 2**32},
             {"type": "webtransport.close", "code": 2**32},

@@ -108,7 +108,7 @@ install_package() {
     say "building and installing the package (half a minute)"
     pip_install --no-build-isolation --force-reinstall --no-deps --config-settings=build-dir=build/package .
 }
-# The system's own will do. On other systems than Debian the tests are skipped without them.
+# The system's own will do. Without them, as on other systems than Debian, their tests are skipped.
 unpack_proxies() {
     local program wanted=() missing=false
     for program in nginx haproxy; do
@@ -116,7 +116,9 @@ unpack_proxies() {
         wanted+=("$program")
         [ -x "$VENV/proxies/usr/sbin/$program" ] || missing=true
     done
-    if $missing && command -v apt-get >/dev/null; then tools/proxies.sh "${wanted[@]}"; fi
+    if $missing && command -v apt-get >/dev/null; then
+        tools/proxies.sh "${wanted[@]}" || say "going on without ${wanted[*]}"
+    fi
 }
 
 "$VENV/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$VENV"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -16,12 +17,16 @@ import litestar.exceptions
 import litestar.response
 import pytest
 import quart
+from asgiref.sync import iscoroutinefunction
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
+from django.utils.decorators import sync_and_async_middleware
 from harness import Recorder, aio, serving
+from litestar.background_tasks import BackgroundTask
+from litestar.datastructures import State
 from peers import Client, Exchange, dialled, every_version
 from test_starlette import multipart
 from ws_client import Socket, every_socket, socket_to
@@ -31,11 +36,24 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
     SECRET_KEY="for tests",
-    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{__name__}.middleware"],
     LOGGING_CONFIG=None,
     DATA_UPLOAD_MAX_MEMORY_SIZE=None,
 )
 django.setup()
+
+
+@sync_and_async_middleware
+def middleware(get_response: Any) -> Any:
+    if not iscoroutinefunction(get_response):
+        return get_response
+
+    async def tagged(request: HttpRequest) -> Any:
+        response = await get_response(request)
+        response["X-Tag"] = request.path
+        return response
+
+    return tagged
 
 
 async def home(request: HttpRequest) -> HttpResponse:
@@ -53,6 +71,14 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
             yield b"%d\n" % number
 
     return StreamingHttpResponse(parts())
+
+
+async def events(request: HttpRequest) -> StreamingHttpResponse:
+    async def ticks() -> AsyncIterator[str]:
+        for number in range(3):
+            yield f"data: {number}\n\n"
+
+    return StreamingHttpResponse(ticks(), content_type="text/event-stream")
 
 
 def upload(request: HttpRequest) -> HttpResponse:
@@ -82,6 +108,7 @@ urlpatterns = [
     path("", home),
     path("sync", in_a_thread),
     path("stream", stream),
+    path("events", events),
     path("upload", upload),
     path("file/<path:name>", file),
     path("boom", boom),
@@ -100,6 +127,13 @@ async def post(client: Client, target: str, kind: str, body: bytes) -> Exchange:
     return await exchange.done()
 
 
+def check_events(answer: Exchange) -> None:
+    """Three ticks, in the form of server-sent events."""
+    assert (answer.header("content-type") or "").startswith("text/event-stream")
+    found = [line for line in answer.body.splitlines() if line.startswith(b"data:")]
+    assert [line.removeprefix(b"data:").strip() for line in found] == [b"0", b"1", b"2"]
+
+
 @every_version
 @aio
 async def test_django_with_channels(
@@ -116,6 +150,8 @@ async def test_django_with_channels(
         assert json.loads((await get(client, "/?q=x")).body) == {"version": version, "q": "x"}
         assert (await get(client, "/sync")).body == b"sync"
         assert (await get(client, "/stream")).body == b"".join(b"%d\n" % n for n in range(20))
+        check_events(await get(client, "/events"))
+        assert (await get(client, "/sync")).header("x-tag") == "/sync"
         kind, body = multipart({"name": b"n"}, {"upload": ("a.txt", bytes(3_000_000))})
         uploaded = await post(client, "/upload", kind, body)
         assert json.loads(uploaded.body) == {"name": "n", "size": 3_000_000}
@@ -130,12 +166,33 @@ async def test_django_with_channels(
         await notes.until(lambda: {"event": "cancelled"} in notes.events)
 
 
-def quart_app() -> quart.Quart:
+def quart_app(folder: Path) -> quart.Quart:
     app = quart.Quart(__name__)
 
     @app.before_serving
     async def begin() -> None:
         app.config["ANSWER"] = 42
+
+    @app.after_serving
+    async def end() -> None:
+        notes.add({"event": "ended"})
+
+    @app.after_request
+    async def tag(response: quart.Response) -> quart.Response:
+        response.headers["x-tag"] = quart.request.path
+        return response
+
+    @app.route("/events")
+    async def events() -> Any:
+        async def ticks() -> AsyncIterator[bytes]:
+            for number in range(3):
+                yield b"data: %d\n\n" % number
+
+        return ticks(), {"content-type": "text/event-stream"}
+
+    @app.route("/file")
+    async def file() -> Any:
+        return await quart.send_file(folder / "file.bin")
 
     @app.route("/<int:number>")
     async def item(number: int) -> Any:
@@ -182,9 +239,11 @@ def quart_app() -> quart.Quart:
 
 @every_version
 @aio
-async def test_quart(version: str) -> None:
+async def test_quart(version: str, tmp_path: Path) -> None:
     notes.events, notes.changed = [], asyncio.Event()
-    app: Any = quart_app()
+    data = os.urandom(300_000)
+    (tmp_path / "file.bin").write_bytes(data)
+    app: Any = quart_app(tmp_path)
     async with serving(app, lifespan="on") as server, dialled(version, server) as client:
         assert json.loads((await get(client, "/7")).body) == {"number": 7, "answer": 42}
         uploaded = await post(client, "/upload", "application/octet-stream", bytes(1_000_000))
@@ -197,16 +256,37 @@ async def test_quart(version: str) -> None:
         stream = await get(client, "/stream")
         assert (stream.status, stream.header("x-stream")) == (201, "yes")
         assert stream.body == b"".join(b"%d\n" % n for n in range(20))
+        check_events(await get(client, "/events"))
+        file = await get(client, "/file")
+        assert file.whole and file.body == data and file.header("x-tag") == "/file"
         assert (await get(client, "/background")).body == b"accepted"
         await notes.until(lambda: {"event": "worked"} in notes.events)
         assert (await get(client, "/boom")).status == 500
         assert (await get(client, "/missing")).body == b"nothing here"
+    assert {"event": "ended"} in notes.events
 
 
 def litestar_app(folder: Path) -> litestar.Litestar:
-    @litestar.get("/items/{number:int}")
-    async def item(number: int, q: str = "") -> dict[str, Any]:
-        return {"number": number, "q": q}
+    @contextlib.asynccontextmanager
+    async def lifespan(app: litestar.Litestar) -> AsyncIterator[None]:
+        app.state.answer = 42
+        yield
+        notes.add({"event": "ended"})
+
+    async def tag(response: litestar.Response) -> litestar.Response:
+        response.headers["x-tag"] = "yes"
+        return response
+
+    async def work() -> None:
+        notes.add({"event": "worked"})
+
+    @litestar.get("/items/{number:int}", after_request=tag)
+    async def item(state: State, number: int, q: str = "") -> dict[str, Any]:
+        return {"number": number, "q": q, "answer": state.answer}
+
+    @litestar.get("/background")
+    async def background() -> litestar.Response[str]:
+        return litestar.Response("accepted", background=BackgroundTask(work))
 
     @litestar.get("/plain", sync_to_thread=True)
     def plain() -> str:
@@ -245,24 +325,35 @@ def litestar_app(folder: Path) -> litestar.Litestar:
     async def refused() -> None:
         raise litestar.exceptions.PermissionDeniedException("not you")
 
-    handlers: Any = [item, plain, stream, events, file, form, boom, refused]
-    return litestar.Litestar(handlers)
+    def middleware(app: Any) -> Any:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            notes.add({"event": "seen", "path": scope["path"]})
+            await app(scope, receive, send)
+
+        return counted
+
+    handlers: Any = [item, background, plain, stream, events, file, form, boom, refused]
+    return litestar.Litestar(handlers, lifespan=[lifespan], middleware=[middleware])
 
 
 @every_version
 @aio
 async def test_litestar(version: str, tmp_path: Path) -> None:
+    notes.events, notes.changed = [], asyncio.Event()
     data = os.urandom(300_000)
     (tmp_path / "file.bin").write_bytes(data)
     app: Any = litestar_app(tmp_path)
     async with serving(app, lifespan="on") as server, dialled(version, server) as client:
-        found = json.loads((await get(client, "/items/7?q=x")).body)
-        assert found == {"number": 7, "q": "x"}
+        item = await get(client, "/items/7?q=x")
+        assert json.loads(item.body) == {"number": 7, "q": "x", "answer": 42}
+        assert item.header("x-tag") == "yes"
+        assert {"event": "seen", "path": "/items/7"} in notes.events
         assert (await get(client, "/items/seven")).status == 404
         assert (await get(client, "/plain")).body == b"plain"
         assert (await get(client, "/stream")).body == b"".join(b"%d\n" % n for n in range(20))
-        events = await get(client, "/events")
-        assert [line for line in events.body.split() if line.isdigit()] == [b"0", b"1", b"2"]
+        check_events(await get(client, "/events"))
+        assert (await get(client, "/background")).body == b"accepted"
+        await notes.until(lambda: {"event": "worked"} in notes.events)
         file = await get(client, "/file")
         assert file.whole and file.body == data
         kind, body = multipart({"name": b"n"}, {"upload": ("a.txt", bytes(100_000))})
@@ -272,6 +363,7 @@ async def test_litestar(version: str, tmp_path: Path) -> None:
         }
         assert (await get(client, "/boom")).status == 500
         assert (await get(client, "/refused")).status == 403
+    assert {"event": "ended"} in notes.events
 
 
 # --- WebSocket --------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ struct ph_ws {
     void *user;
     wslay_frame_context_ptr frames;
     bool deflate;
-    unsigned server_bits, client_bits;
+    unsigned server_bits;
     enum { WS_OPEN, WS_CLOSING, WS_OVER } state;
     bool closed_told;
     uint64_t now; /* as last told */
@@ -180,7 +180,6 @@ struct ph_ws *ph_ws_new(struct ph_ws_host *host, const struct ph_ws_ask *ask,
     ws->now = now;
     ws->deflate = ask->deflate;
     ws->server_bits = ask->server_bits;
-    ws->client_bits = PH_MAX(ask->client_bits, (unsigned)PH_WS_WINDOW_MIN);
     ws->pong_due = ws->close_due = PH_NEVER;
     ws->ping_at = host->config.ping_interval > 0 ? now + host->config.ping_interval : PH_NEVER;
     int rc = wslay_frame_context_init(&ws->frames, &callbacks, ws); /* a few hundred bytes */
@@ -488,7 +487,7 @@ static void no_memory(struct ph_ws *ws)
 
 static void begin_inflate(struct ph_ws *ws)
 {
-    ws->inflate = ph_ws_zip_inflate(ws->host->zip, ws->client_bits);
+    ws->inflate = ph_ws_zip_inflate(ws->host->zip);
     if (ws->inflate == NULL)
         no_memory(ws);
 }

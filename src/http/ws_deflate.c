@@ -141,17 +141,19 @@ struct ph_buf *ph_ws_zip_deflate(struct ph_ws_zip *zip, unsigned window_bits, co
 
 /* --- In --- */
 
-struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip, unsigned window_bits)
+/* The window is the largest there is, whatever the client agreed to: with a smaller one zlib takes
+ * what reaches back farther if it comes in one piece, and refuses it if it comes in several. */
+struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip)
 {
     struct ph_ws_inflate *in = zip->spare;
     int rc;
     zip->spare = NULL;
     if (in != NULL) {
-        rc = inflateReset2(&in->z, -(int)window_bits);
+        rc = inflateReset(&in->z);
     } else {
         in = ph_alloc(sizeof(*in));
         in->z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
-        rc = inflateInit2(&in->z, -(int)window_bits);
+        rc = inflateInit2(&in->z, -PH_WS_WINDOW_MAX);
     }
     if (rc == Z_MEM_ERROR) {
         inflate_free(in);

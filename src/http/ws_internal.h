@@ -63,7 +63,7 @@ struct ph_buf *ph_ws_zip_deflate(struct ph_ws_zip *zip, unsigned window_bits, co
 
 struct ph_ws_inflate; /* of one message that is being received */
 /* NULL: there is no memory. */
-struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip, unsigned window_bits);
+struct ph_ws_inflate *ph_ws_zip_inflate(struct ph_ws_zip *zip);
 /* Gives it back. NULL is allowed. */
 void ph_ws_inflate_done(struct ph_ws_zip *zip, struct ph_ws_inflate *inflate);
 /* Appends what these bytes stand for to `*buf`, of which no more than `max` + 1 bytes are ever

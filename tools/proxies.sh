@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 into=$VENV/proxies
-work=$VENV/proxies.new
+fresh=$VENV/proxies.new
 
 # What installing would add. What it would replace ("Inst NAME [OLD] ...") is there already.
 lacking() {
@@ -19,15 +19,15 @@ get() {
     packages=$(lacking "$@") || return 1
     [ "$(id -u)" != 0 ] || options=(-o APT::Sandbox::User=root) # _apt may not write here
     # shellcheck disable=SC2086 # a list of words
-    (cd "$work" && apt-get download -q "${options[@]}" $packages)
+    (cd "$fresh" && apt-get download -q "${options[@]}" $packages)
 }
 
 say "unpacking $* into ${into#"$ROOT/"}"
-rm -rf "$work"
-mkdir -p "$work/root"
+rm -rf "$fresh"
+mkdir -p "$fresh/root"
 get "$@" || { as_root apt-get update -q && get "$@"; } || die "cannot download the packages of $*"
-for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/root"; done
-for program in "$@"; do [ -x "$work/root/usr/sbin/$program" ] || die "no $program in its package"; done
+for package in "$fresh"/*.deb; do dpkg-deb -x "$package" "$fresh/root"; done
+for program in "$@"; do [ -x "$fresh/root/usr/sbin/$program" ] || die "no $program in its package"; done
 rm -rf "$into"
-mv "$work/root" "$into"
-rm -rf "$work"
+mv "$fresh/root" "$into"
+rm -rf "$fresh"

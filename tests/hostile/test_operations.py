@@ -22,6 +22,7 @@ from harness import aio
 from peers import dialled
 from process import Command, command
 from pronghorn import _core
+from stand import SANITIZED
 from waiting import polled, until
 from ws_client import socket_to
 from wt_client import dial
@@ -83,7 +84,6 @@ def exchange(client: socket.socket) -> bytes:
     return said
 
 
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 # Each with an end at another moment of the load. A hundred take two minutes.
 ROUNDS = int(os.environ.get("PH_STOP_ROUNDS", "4" if SANITIZED else "20"))
 VERSIONS = ("1.1", "2", "3")

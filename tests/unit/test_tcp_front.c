@@ -54,14 +54,20 @@ TEST(tcp_front, fin_of_a_client_that_keeps_its_connection_is_its_departure)
     "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                 \
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
+/* A client asks for a WebSocket and sends a frame; the application does not answer. */
+static void start_early(struct world *world)
+{
+    world_start(world, TCP_ONLY);
+    world->silent = true;
+    world_tcp(world, "tcp", ASK);
+    world_tcp_send(world, "\x81\x82\0\0\0\0hi", 8);
+}
+
 /* They wait for the application, and the I/O thread does not try them again and again. */
 TEST(tcp_front, frames_before_the_answer_to_their_handshake_wait)
 {
     static struct world world;
-    world_start(&world, TCP_ONLY);
-    world.silent = true;
-    world_tcp(&world, "tcp", ASK);
-    world_tcp_send(&world, "\x81\x82\0\0\0\0hi", 8);
+    start_early(&world);
     WORLD_UNTIL(&world, world.chans_n == 1);
     for (int k = 0; k < 5; k++) /* the frame is there by then, and a spin has long begun */
         world_step(&world);
@@ -77,10 +83,7 @@ TEST(tcp_front, frames_before_the_answer_to_their_handshake_wait)
 TEST(tcp_front, fin_behind_frames_that_wait_is_noticed)
 {
     static struct world world;
-    world_start(&world, TCP_ONLY);
-    world.silent = true;
-    world_tcp(&world, "tcp", ASK);
-    world_tcp_send(&world, "\x81\x82\0\0\0\0hi", 8);
+    start_early(&world);
     CHECK_INT(shutdown(world.tcp, SHUT_WR), ==, 0);
     WORLD_UNTIL(&world, world.chans_n == 1 && world.chans[0]->closed);
     CHECK(!world.chans[0]->clean);
